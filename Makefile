@@ -1,0 +1,40 @@
+# A fresh machine needs python3 (3.11 or newer, with venv) and make; everything else is installed into .venv.
+# The stamp makes the second call instant; it is renewed when the dependencies change.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+# What `make` installs. The extras pennylane, tensornet, triton and data are left out, because neither the main job
+# nor a test needs them; `.venv/bin/pip install -c constraints.txt -e ".[pennylane]"` adds one.
+EXTRAS := dev,qiskit
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## train the small hybrid model and its twin, print the table; options: make run ARGS="--seeds 5"
+	$(BIN)/python -m qlm.mainjob $(ARGS)
+
+# Two workers that each compute on one thread: more threads than cores make small tensors slower.
+test: $(STAMP) ## run all tests and docstring examples; options: make test ARGS="-k scan"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## style, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+clean: ## remove the environment and everything the tools wrote (runs/ stays)
+	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone, so that its pinned version is chosen before anything that depends on it is resolved.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridqlm needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": name another with `make PYTHON=python3.11`.")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
