@@ -1,0 +1,290 @@
+"""Circuits as values: frozen, hashable, comparable, printable as valid Python. Nothing here executes.
+
+Wire 0 is the most significant bit. Angles are in radians.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from circuits._suggest import unknown
+from circuits.decompositions import COMPOSITES, MULTI_CONTROLLED, Parts
+from circuits.gates import GATES
+from circuits.slots import Input, Product, Slot, Weight, as_slot, evaluate, leaves
+
+RESET = "reset"
+"""Name of the one op that is not a gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """A named operation on wires with one slot per angle: ``Op("ry", (0,), (Input(0),))``.
+
+    The name is a primitive gate, a composite one (decomposed when a circuit is built), or ``reset``. Raises ValueError
+    for an unknown name, a wrong number of wires or slots, or repeated or negative wires.
+
+    >>> Op("cx", (0, 1))
+    Op('cx', (0, 1))
+    """
+
+    name: str
+    wires: tuple[int, ...]
+    slots: tuple[Slot, ...] = ()
+
+    def __post_init__(self) -> None:
+        wires = (self.wires,) if isinstance(self.wires, int | np.integer) else tuple(self.wires)
+        object.__setattr__(self, "wires", tuple(_wire(self.name, wire) for wire in wires))
+        raw = self.slots if isinstance(self.slots, Sequence) else (self.slots,)
+        object.__setattr__(self, "slots", tuple(as_slot(slot) for slot in raw))
+        n_wires, n_slots = _arity(self.name, len(self.wires))
+        if len(self.wires) != n_wires or len(self.slots) != n_slots:
+            raise ValueError(
+                f"op '{self.name}' expects {n_wires} wires and {n_slots} angles, got {len(self.wires)} wires and "
+                f"{len(self.slots)} angles; see circuits.GATES."
+            )
+        if len(set(self.wires)) != len(self.wires):
+            raise ValueError(f"op '{self.name}' expects distinct wires, got {self.wires}; remove the repeated one.")
+
+    def __repr__(self) -> str:
+        slots = f", {self.slots!r}" if self.slots else ""
+        return f"Op({self.name!r}, {self.wires!r}{slots})"
+
+
+def Reset(wires: int | Iterable[int]) -> tuple[Op, ...]:  # noqa: N802 -- reads as an op in a circuit
+    """Return the ops that discard the wires' states and put |0> there: the non-unitary op of the representation.
+
+    >>> Reset((1,))
+    (Op('reset', (1,)),)
+    """
+    chosen = (wires,) if isinstance(wires, int) else tuple(wires)
+    return tuple(Op(RESET, (wire,)) for wire in chosen)
+
+
+def _wire(name: str, wire: object) -> int:
+    if isinstance(wire, bool) or not isinstance(wire, int | np.integer) or wire < 0:
+        raise ValueError(f"op '{name}' expects wires numbered from 0, got {wire!r}; use non-negative integers.")
+    return int(wire)
+
+
+def _arity(name: str, n_wires: int) -> tuple[int, int]:
+    """Expected wires and angles of an op."""
+    if name == RESET:
+        return max(n_wires, 1), 0
+    if name in GATES:
+        return GATES[name].n_wires, GATES[name].n_angles
+    if name in COMPOSITES:
+        return COMPOSITES[name].n_wires, COMPOSITES[name].n_angles
+    if name in MULTI_CONTROLLED:
+        return max(n_wires, 2), MULTI_CONTROLLED[name].n_angles
+    raise ValueError(unknown("gate", name, [*GATES, *COMPOSITES, *MULTI_CONTROLLED, RESET]))
+
+
+def _primitive(op: Op) -> Iterable[Op]:
+    if op.name in GATES:
+        yield op
+    elif op.name == RESET:
+        yield from (op,) if len(op.wires) == 1 else Reset(op.wires)
+    else:
+        table = COMPOSITES if op.name in COMPOSITES else MULTI_CONTROLLED
+        for name, wires, slots in table[op.name].parts(op.wires, op.slots):
+            yield from _primitive(Op(name, wires, slots))
+
+
+def as_ops(parts: Parts) -> tuple[Op, ...]:
+    """Return (name, wires, slots) triples as ops."""
+    return tuple(Op(*part) for part in parts)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit: ``n_wires`` wires, ops in program order, and a global phase (radians; a sum of slots).
+
+    Composite and multi-controlled ops are decomposed on construction, so ``ops`` holds primitive gates and resets, and
+    every angle has a single Pauli-word generator. ``ops`` may nest tuples (as ``Reset`` returns them). The global phase
+    does not change any result; ``controlled`` turns it into a phase on the control. Raises ValueError for a wire outside
+    the circuit.
+
+    >>> bell = Circuit(2, (Op("h", (0,)), Op("cx", (0, 1))))
+    >>> bell == eval(repr(bell)), bell.n_inputs, bell.is_unitary
+    (True, 0, True)
+    """
+
+    n_wires: int
+    ops: tuple[Op, ...] = ()
+    global_phase: tuple[Slot, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_wires, bool) or not isinstance(self.n_wires, int | np.integer) or self.n_wires < 1:
+            raise ValueError(f"a circuit expects at least 1 wire, got {self.n_wires!r}; pass a positive integer.")
+        object.__setattr__(self, "n_wires", int(self.n_wires))
+        ops = tuple(primitive for op in _flat(self.ops) for primitive in _primitive(op))
+        for position, op in enumerate(ops):
+            if max(op.wires) >= self.n_wires:
+                raise ValueError(
+                    f"op {position} {op!r} expects wires below {self.n_wires}, got {max(op.wires)}; widen the circuit."
+                )
+        object.__setattr__(self, "ops", ops)
+        raw = self.global_phase if isinstance(self.global_phase, tuple) else (self.global_phase,)
+        object.__setattr__(self, "global_phase", _phase(as_slot(slot) for slot in raw))
+
+    def __repr__(self) -> str:
+        phase = f", global_phase={self.global_phase!r}" if self.global_phase else ""
+        return f"Circuit({self.n_wires}, {self.ops!r}{phase})"
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """All angles' slots in program order, numbers included: the columns of ``angles``."""
+        return tuple(slot for op in self.ops for slot in op.slots)
+
+    @property
+    def n_angles(self) -> int:
+        """Number of angles, constants included."""
+        return len(self.slots)
+
+    @cached_property
+    def n_inputs(self) -> int:
+        """One more than the largest input index read (0 without inputs)."""
+        return self._count(Input)
+
+    @cached_property
+    def n_weights(self) -> int:
+        """One more than the largest weight index read (0 without weights)."""
+        return self._count(Weight)
+
+    def _count(self, kind: type) -> int:
+        every = (leaf for slot in (*self.slots, *self.global_phase) for leaf in leaves(slot))
+        return max((leaf.index + 1 for leaf in every if isinstance(leaf, kind)), default=0)
+
+    @cached_property
+    def shared(self) -> tuple[bool, ...]:
+        """Per angle: whether it is the same for the whole batch, because no input enters it."""
+        return tuple(all(isinstance(leaf, Weight) for leaf in leaves(slot)) for slot in self.slots)
+
+    @cached_property
+    def is_unitary(self) -> bool:
+        """Whether the circuit holds no reset."""
+        return all(op.name != RESET for op in self.ops)
+
+    @cached_property
+    def depth(self) -> int:
+        """Number of layers when every op starts as early as its wires allow."""
+        level = [0] * self.n_wires
+        for op in self.ops:
+            reached = 1 + max(level[wire] for wire in op.wires)
+            for wire in op.wires:
+                level[wire] = reached
+        return max(level)
+
+    def angles(self, inputs: Any, weights: Any) -> Any:
+        """Return all angles in program order, shape (batch, n_angles), radians, by one differentiable gather.
+
+        ``inputs`` (batch, n_inputs) and ``weights`` (n_weights,) are numpy arrays or torch tensors of one kind.
+
+        >>> circuit = Circuit(1, (Op("rx", (0,), (Input(0, scale=2.0),)),))
+        >>> circuit.angles(np.array([[0.5]]), np.zeros(0)).tolist()
+        [[1.0]]
+        """
+        return evaluate(self.slots, inputs, weights)
+
+    def prefix(self, n_ops: int) -> "Circuit":
+        """Return the first ``n_ops`` ops as a circuit (resets kept, global phase dropped)."""
+        if not 0 <= n_ops <= len(self.ops):
+            raise IndexError(f"prefix expects 0 to {len(self.ops)} ops, got {n_ops}; count ops, not gates as written.")
+        return Circuit(self.n_wires, self.ops[:n_ops])
+
+    def __add__(self, other: "Circuit") -> "Circuit":
+        """Run ``self``, then ``other``; input and weight numbers are kept, so equal numbers are shared."""
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        if other.n_wires != self.n_wires:
+            raise ValueError(f"'+' expects {self.n_wires} wires on both sides, got {other.n_wires}; use remap first.")
+        return Circuit(self.n_wires, self.ops + other.ops, self.global_phase + other.global_phase)
+
+    def inverse(self) -> "Circuit":
+        """Return the adjoint circuit; see ``circuits.passes.inverse``."""
+        from circuits.passes import inverse
+
+        return inverse(self)
+
+    def controlled(self) -> "Circuit":
+        """Return ``|0><0| (x) 1 + |1><1| (x) self``, the control a new wire 0; see ``circuits.passes.controlled``."""
+        from circuits.passes import controlled
+
+        return controlled(self)
+
+    def repeat(self, times: int, fresh_weights: bool = False) -> "Circuit":
+        """Return the circuit ``times`` times in a row; see ``circuits.passes.repeat``."""
+        from circuits.passes import repeat
+
+        return repeat(self, times, fresh_weights)
+
+    def remap(self, wires: Sequence[int], n_wires: int | None = None) -> "Circuit":
+        """Return the circuit with wire k moved to ``wires[k]``; see ``circuits.passes.remap``."""
+        from circuits.passes import remap
+
+        return remap(self, wires, n_wires)
+
+    def separable(self) -> "Circuit":
+        """Return the circuit without its entangling gates; see ``circuits.passes.separable``."""
+        from circuits.passes import separable
+
+        return separable(self)
+
+    def draw(self) -> str:
+        """Return a text drawing; see ``circuits.draw.text``."""
+        from circuits.draw import text
+
+        return text(self)
+
+    def to_json(self) -> str:
+        """Return the circuit as JSON; see ``circuits.serial.dumps``."""
+        from circuits.serial import dumps
+
+        return dumps(self)
+
+    @staticmethod
+    def from_json(text: str) -> "Circuit":
+        """Return the circuit written by ``to_json``; see ``circuits.serial.loads``."""
+        from circuits.serial import loads
+
+        return loads(text)
+
+
+def _flat(ops: Iterable[Any]) -> Iterable[Op]:
+    for op in ops:
+        if isinstance(op, Op):
+            yield op
+        elif isinstance(op, tuple | list):
+            yield from _flat(op)
+        else:
+            raise TypeError(f"a circuit expects Op entries, got {type(op).__name__}; write Op(name, wires, slots).")
+
+
+def _phase(slots: Iterable[Slot]) -> tuple[Slot, ...]:
+    """Sum the numbers of a phase into one and drop zeros, so that equal phases compare equal."""
+    terms = tuple(slots)
+    number = sum(slot for slot in terms if isinstance(slot, float))
+    symbolic = tuple(slot for slot in terms if not isinstance(slot, float))
+    return symbolic + ((float(number),) if number else ())
+
+
+def lifted(circuit: Circuit) -> Circuit:
+    """Return the circuit in which angle k is ``Input(k)``, so that every angle can differ per sample.
+
+    The columns of ``circuit.angles`` are its inputs: what parameter shift moves.
+
+    >>> lifted(Circuit(1, (Op("rx", (0,), (0.5,)),))).ops
+    (Op('rx', (0,), (Input(0),)),)
+    """
+    ops: list[Op] = []
+    count = 0
+    for op in circuit.ops:
+        ops.append(Op(op.name, op.wires, tuple(Input(count + k) for k in range(len(op.slots)))))
+        count += len(op.slots)
+    return Circuit(circuit.n_wires, tuple(ops))
+
+
+__all__ = ["RESET", "Circuit", "Input", "Op", "Product", "Reset", "Slot", "Weight", "as_ops", "lifted"]

@@ -1,0 +1,6 @@
+"""Circuit families: pure functions that return a ``Circuit``."""
+
+from circuits.library.ansatz import hardware_efficient, reuploading
+from circuits.library.encoders import angle_encoding
+
+__all__ = ["angle_encoding", "hardware_efficient", "reuploading"]
