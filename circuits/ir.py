@@ -53,7 +53,7 @@ class Op:
         return f"Op({self.name!r}, {self.wires!r}{slots})"
 
 
-def Reset(wires: int | Iterable[int]) -> tuple[Op, ...]:  # noqa: N802 -- reads as an op in a circuit
+def Reset(wires: int | Iterable[int]) -> tuple[Op, ...]:
     """Return the ops that discard the wires' states and put |0> there: the non-unitary op of the representation.
 
     >>> Reset((1,))
@@ -104,8 +104,8 @@ class Circuit:
 
     Composite and multi-controlled ops are decomposed on construction, so ``ops`` holds primitive gates and resets, and
     every angle has a single Pauli-word generator. ``ops`` may nest tuples (as ``Reset`` returns them). The global phase
-    does not change any result; ``controlled`` turns it into a phase on the control. Raises ValueError for a wire outside
-    the circuit.
+    does not change any result; ``controlled`` turns it into a phase on the control. Raises ValueError for a wire
+    outside the circuit.
 
     >>> bell = Circuit(2, (Op("h", (0,)), Op("cx", (0, 1))))
     >>> bell == eval(repr(bell)), bell.n_inputs, bell.is_unitary

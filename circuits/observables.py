@@ -126,7 +126,7 @@ def _pauli(letter: str, wire: int) -> PauliSum:
     return PauliSum(((((int(wire), letter),), 1.0),))
 
 
-def X(wire: int) -> PauliSum:  # noqa: N802 -- the field's name for the Pauli operator
+def X(wire: int) -> PauliSum:
     """Return Pauli X on a wire; raises ValueError for a negative wire.
 
     >>> X(1)
@@ -135,7 +135,7 @@ def X(wire: int) -> PauliSum:  # noqa: N802 -- the field's name for the Pauli op
     return _pauli("X", wire)
 
 
-def Y(wire: int) -> PauliSum:  # noqa: N802
+def Y(wire: int) -> PauliSum:
     """Return Pauli Y on a wire; raises ValueError for a negative wire.
 
     >>> Y(0) @ Y(0)
@@ -144,7 +144,7 @@ def Y(wire: int) -> PauliSum:  # noqa: N802
     return _pauli("Y", wire)
 
 
-def Z(wire: int) -> PauliSum:  # noqa: N802
+def Z(wire: int) -> PauliSum:
     """Return Pauli Z on a wire; raises ValueError for a negative wire.
 
     >>> 2 * Z(0) - Z(0)
@@ -153,7 +153,7 @@ def Z(wire: int) -> PauliSum:  # noqa: N802
     return _pauli("Z", wire)
 
 
-def I() -> PauliSum:  # noqa: N802, E743
+def I() -> PauliSum:  # noqa: E743
     """Return the identity.
 
     >>> I() + 1
@@ -168,7 +168,7 @@ def pauli_word(letters: str, wires: Iterable[int]) -> PauliSum:
     >>> pauli_word("XIZ", (0, 1, 2))
     X(0) @ Z(2)
     """
-    pairs = zip(letters, wires, strict=True)
+    pairs = zip(wires, letters, strict=True)
     return PauliSum(((tuple(sorted((wire, letter) for wire, letter in pairs if letter != "I")), 1.0),))
 
 
