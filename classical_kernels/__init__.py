@@ -1,0 +1,28 @@
+"""Recurrences for language models: compiled where they run often, with the plain loop beside them as the oracle."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from classical_kernels.linear_scan.dispatch import scan
+    from classical_kernels.linear_scan.reference import scan_reference
+
+__all__ = ["scan", "scan_reference"]
+
+# No submodule may bear a name of this table: importing it would replace the function by the module.
+_MODULES = {
+    "scan": "classical_kernels.linear_scan.dispatch",
+    "scan_reference": "classical_kernels.linear_scan.reference",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,82 @@
+"""What a linear recurrence accepts, and the precision in which it runs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_STATE_DTYPES = {
+    torch.bfloat16: torch.float32,
+    torch.float16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex128,
+}
+
+
+class ScanInputs(NamedTuple):
+    """Checked operands, all in the dtype of the state, and the dtype in which the states are returned."""
+
+    a: Tensor
+    b: Tensor
+    h0: Tensor
+    dtype: torch.dtype
+
+
+def checked_inputs(a: Tensor, b: Tensor, h0: Tensor | None) -> ScanInputs:
+    """Check the operands of a scan and cast them to the dtype of its state.
+
+    Shapes: a, b (batch, seq, *channels); h0 (batch, *channels), or None for zeros. bfloat16 and float16 become
+    float32. Under `torch.autocast` a and b may differ in dtype and are promoted, as autocast leaves some results in
+    low precision and others not. Raises TypeError for dtypes and ValueError for shapes and devices. Cost: a copy of
+    each operand whose dtype changes.
+
+    >>> inputs = checked_inputs(torch.ones(2, 3, 4).bfloat16(), torch.ones(2, 3, 4).bfloat16(), None)
+    >>> inputs.a.dtype, inputs.h0.shape, inputs.dtype
+    (torch.float32, torch.Size([2, 4]), torch.bfloat16)
+    """
+    dtype = _result_dtype(a, b)
+    state = _STATE_DTYPES[dtype]
+    if a.shape != b.shape or a.dim() < 3:
+        raise ValueError(
+            "a and b must have one shape (batch, seq, channels...), "
+            f"got {tuple(a.shape)} and {tuple(b.shape)}: expand or reshape them."
+        )
+    if h0 is None:
+        h0 = torch.zeros(_state_shape(a), dtype=state, device=a.device)
+    elif tuple(h0.shape) != _state_shape(a):
+        raise ValueError(
+            f"h0 must have shape (batch, channels...) = {_state_shape(a)}, got {tuple(h0.shape)}: expand or reshape it."
+        )
+    elif h0.dtype not in (dtype, state) and not _autocast_real(h0, dtype):
+        raise TypeError(f"h0 must be {state}, the dtype of the state, got {h0.dtype}: cast it with h0.to({state}).")
+    if not a.device == b.device == h0.device:
+        raise ValueError(
+            f"a, b and h0 must be on one device, got {a.device}, {b.device} and {h0.device}: move them with .to()."
+        )
+    return ScanInputs(a.to(state), b.to(state), h0.to(state), dtype)
+
+
+def _state_shape(a: Tensor) -> tuple[int, ...]:
+    return (a.shape[0], *a.shape[2:])
+
+
+def _autocast_real(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether autocast may have chosen the dtype of `tensor`, so that it can be cast to `dtype`."""
+    return torch.is_autocast_enabled(tensor.device.type) and not tensor.is_complex() and not dtype.is_complex
+
+
+def _result_dtype(a: Tensor, b: Tensor) -> torch.dtype:
+    for name, operand in (("a", a), ("b", b)):
+        if operand.dtype not in _STATE_DTYPES:
+            raise TypeError(
+                f"{name} must be floating-point or complex, got {operand.dtype}: cast it, e.g. with .float()."
+            )
+    if a.dtype == b.dtype:
+        return a.dtype
+    if _autocast_real(a, b.dtype):
+        return torch.promote_types(a.dtype, b.dtype)
+    raise TypeError(f"a and b must have one dtype, got {a.dtype} and {b.dtype}: cast one of them with .to().")

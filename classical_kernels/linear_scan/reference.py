@@ -1,0 +1,31 @@
+"""The linear recurrence as the obvious loop: the oracle of every faster version."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from classical_kernels.linear_scan.inputs import checked_inputs
+
+
+def scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Linear recurrence over a sequence, one step at a time, in plain PyTorch.
+
+    `h_t = a_t h_{t-1} + b_t`, elementwise over the channels, with `h_{-1} = h0`.
+
+    Shapes, dtypes, results and errors are those of `classical_kernels.scan`. It runs on any device and is
+    differentiable to any order, forward mode included. Cost: `seq` steps of two tensor operations each, all kept
+    for the gradient.
+
+    >>> a, b = torch.full((1, 3, 1), 0.5), torch.ones(1, 3, 1)
+    >>> h, h_last = scan_reference(a, b)
+    >>> h.flatten().tolist(), h_last.item()
+    ([1.0, 1.5, 1.75], 1.75)
+    """
+    a, b, state, dtype = checked_inputs(a, b, h0)
+    states = []
+    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
+        state = a_t * state + b_t
+        states.append(state)
+    h = torch.stack(states, dim=1) if states else torch.zeros_like(b)
+    return h.to(dtype), state.clone()
