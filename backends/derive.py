@@ -1,0 +1,136 @@
+"""Results that follow from others, so that an adapter needs to fill in expectations and samples alone.
+
+Axis legend: b batch, o observables, t times, k wires asked for, a angles.
+"""
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from backends import tomography
+from backends.estimate import Estimate
+from circuits import Circuit, PauliSum, pauli_word
+from circuits.gates import pauli_matrix
+from circuits.ir import lifted
+from circuits.passes import inverse
+
+if TYPE_CHECKING:
+    from backends.base import Backend, Request
+
+MAX_TOMOGRAPHY_WIRES = 6
+
+
+def along_prefixes(
+    backend: "Backend",
+    circuit: Circuit,
+    angles: Tensor,
+    observables: tuple[PauliSum, ...],
+    times: tuple[int, ...],
+    request: "Request",
+) -> Estimate:
+    """One prefix circuit per time, stacked to (b, t, o)."""
+    estimates = []
+    for position, count in enumerate(times):
+        part = circuit.prefix(count)
+        seed = None if request.seed is None else request.seed + position
+        estimates.append(
+            backend._expectations(part, angles[:, : part.n_angles], observables, replace(request, seed=seed))
+        )
+    return Estimate(
+        torch.stack([estimate.values for estimate in estimates], 1),
+        torch.stack([estimate.stderr for estimate in estimates], 1),
+        estimates[0].shots,
+        torch.stack([estimate.truncation_error for estimate in estimates], 1),
+        torch.stack([estimate.infidelity for estimate in estimates]).amax(0),
+    )
+
+
+def _words(letters: str, wires: tuple[int, ...]) -> list[str]:
+    """All words of the given letters on the wires but the identity."""
+    words = ["".join(word) for word in product(letters, repeat=len(wires))]
+    return words[1:]
+
+
+def probabilities(
+    backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: "Request"
+) -> Estimate:
+    """``p(x) = 2**-k sum_W (-1)**(W.x) <Z_W>``: a Walsh transform of the 2**k Z words, all measured in one basis."""
+    words = _words("IZ", wires)
+    estimate = backend._expectations(circuit, angles, tuple(pauli_word(word, wires) for word in words), request)
+    signs = torch.stack([torch.from_numpy(pauli_matrix(word).diagonal().real.copy()) for word in words])
+    signs = signs.to(estimate.values) / 2 ** len(wires)
+    stderr = (estimate.stderr.square() @ signs.square()).sqrt()
+    truncation = estimate.truncation_error @ signs.abs()
+    values = estimate.values @ signs + 2.0 ** -len(wires)
+    return Estimate(values, stderr, estimate.shots, truncation, estimate.infidelity)
+
+
+def density(
+    backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: "Request"
+) -> Estimate:
+    """``rho = 2**-k sum_W <W> W`` over all 4**k Pauli words; where shots were used, the nearest physical state."""
+    words, estimate = _pauli_expectations(backend, circuit, angles, wires, request)
+    return tomography.assemble(words, estimate)
+
+
+def _pauli_expectations(
+    backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: "Request"
+) -> tuple[list[str], Estimate]:
+    if len(wires) > MAX_TOMOGRAPHY_WIRES:
+        raise ValueError(
+            f"tomography expects at most {MAX_TOMOGRAPHY_WIRES} wires, got {len(wires)}: it measures 4**k Pauli words; "
+            "ask for fewer wires."
+        )
+    words = _words("IXYZ", wires)
+    return words, backend._expectations(circuit, angles, tuple(pauli_word(word, wires) for word in words), request)
+
+
+def entropy(
+    backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str, request: "Request"
+) -> Estimate:
+    """The entropy of the density matrix where that is exact; else tomography with its bias and error estimated."""
+    if backend.capabilities.density:
+        estimate = backend._density(circuit, angles, wires, request)
+        return replace(tomography.exact_entropy(estimate, kind))
+    words, estimate = _pauli_expectations(backend, circuit, angles, wires, request)
+    return tomography.entropy(words, estimate, kind, request.seed)
+
+
+def overlap(a: Estimate, b: Estimate, gram: bool) -> Estimate:
+    """``|<a|b>|^2`` of states (b, 2**n): entry by entry, or (b_a, b_b)."""
+    amplitude = a.values.conj() @ b.values.mT if gram else (a.values.conj() * b.values).sum(-1)
+    return Estimate(amplitude.real.square() + amplitude.imag.square())
+
+
+def compute_uncompute(
+    backend: "Backend",
+    circuit_a: Circuit,
+    circuit_b: Circuit,
+    angles_a: Tensor,
+    angles_b: Tensor,
+    gram: bool,
+    request: "Request",
+) -> Estimate:
+    """Probability of all zeros after ``U_b^dagger U_a``, all pairs in one batch."""
+    shape = (len(angles_a), len(angles_b)) if gram else (len(angles_a),)
+    if gram:
+        angles_a, angles_b = (
+            angles_a.repeat_interleave(shape[1], 0),
+            angles_b.repeat(shape[0], 1),
+        )
+    forward, backward = lifted(circuit_a), inverse(lifted(circuit_b))
+    # One circuit whose angle columns are a's, then b's reversed and negated, as ``inverse`` orders its slots.
+    circuit = lifted(forward + backward)
+    flipped = backward.angles(angles_b, angles_b.new_zeros(0))
+    angles = torch.cat((angles_a, flipped), 1)
+    estimate = backend._probabilities(circuit, angles, tuple(range(circuit.n_wires)), request)
+    return Estimate(
+        estimate.values[:, 0].reshape(shape),
+        estimate.stderr[:, 0].reshape(shape),
+        estimate.shots,
+        estimate.truncation_error[:, 0].reshape(shape),
+        estimate.infidelity.reshape(shape).amax(-1) if gram else estimate.infidelity,
+    )

@@ -1,0 +1,5 @@
+"""Our own simulator: batched state vectors, density matrices where a circuit resets."""
+
+from backends.statevector.backend import Statevector
+
+__all__ = ["Statevector"]

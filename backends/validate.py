@@ -1,0 +1,182 @@
+"""Checks of what a caller passes to a backend: all of them raise before anything runs."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from backends.estimate import Capabilities, Estimate
+from circuits import Circuit, PauliSum
+from circuits._suggest import unknown
+from circuits.ir import RESET
+
+if TYPE_CHECKING:
+    from backends.base import Backend
+
+ENTROPY_KINDS = ("von_neumann", "renyi2")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Validated angles (b, a) in float32 or float64, and the dtype that the caller's tensors had."""
+
+    angles: Tensor
+    dtype: torch.dtype
+
+    @property
+    def empty(self) -> bool:
+        """Whether the batch is 0: answered without calling the adapter."""
+        return self.angles.shape[0] == 0
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        """Run in the angles' own precision, whatever autocast is on."""
+        with torch.autocast(self.angles.device.type, enabled=False):
+            yield
+
+    def cast(self, estimate: Estimate) -> Estimate:
+        """Return the estimate with its values in the caller's floating dtype."""
+        return estimate.to(self.dtype)
+
+    def nothing(self, shape: tuple[int, ...], complex_values: bool = False) -> Estimate:
+        """Return the answer to an empty batch; it touches the weights, so that distributed gradients do not hang."""
+        dtype = self.angles.dtype.to_complex() if complex_values else self.angles.dtype
+        values = torch.zeros(shape, dtype=dtype, device=self.angles.device) + 0 * self.angles.sum()
+        return Estimate(values) if complex_values else self.cast(Estimate(values))
+
+
+def call(
+    capabilities: Capabilities, circuit: Circuit, inputs: Any, weights: Any, shots: int | None, seed: int | None
+) -> Call:
+    """Check a circuit and its data against a backend's capabilities and return its angles."""
+    if not isinstance(circuit, Circuit):
+        raise TypeError(f"a backend expects a Circuit, got {type(circuit).__name__}; build one with circuits.Circuit.")
+    if circuit.n_wires > capabilities.max_wires:
+        raise ValueError(
+            f"this backend expects at most {capabilities.max_wires} wires, got {circuit.n_wires}; use fewer wires or "
+            "another backend."
+        )
+    used = {op.name for op in circuit.ops}
+    if RESET in used and not capabilities.reset:
+        raise ValueError("this backend expects a circuit without resets, got one; use a backend with reset.")
+    foreign = used - capabilities.gates - {RESET}
+    if foreign:
+        raise ValueError(f"this backend does not run the gates {sorted(foreign)}; decompose them or change backend.")
+    if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 1):
+        raise ValueError(f"shots expects a positive integer or None (the backend's own), got {shots!r}; raise it.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ValueError(f"seed expects a non-negative integer or None, got {seed!r}.")
+    inputs, weights, dtype = _tensors(circuit, inputs, weights)
+    return Call(circuit.angles(inputs, weights), dtype)
+
+
+def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tensor, torch.dtype]:
+    given = [torch.as_tensor(value) for value in (inputs, weights) if value is not None]
+    for tensor in given:
+        if tensor.is_complex():
+            raise TypeError(f"angles expect real numbers in radians, got {tensor.dtype}; pass real tensors.")
+    floating = [tensor.dtype for tensor in given if tensor.is_floating_point()]
+    caller = floating[0] if floating else torch.float32
+    for other in floating[1:]:
+        caller = torch.promote_types(caller, other)
+    dtype = torch.float64 if caller == torch.float64 else torch.float32
+    device = given[0].device if given else torch.device("cpu")
+    if any(tensor.device != device for tensor in given):
+        raise ValueError(f"inputs and weights expect one device, got {[str(t.device) for t in given]}; move one.")
+    batch = torch.zeros((1, 0), device=device) if inputs is None else torch.as_tensor(inputs)
+    shared = torch.zeros(0, device=device) if weights is None else torch.as_tensor(weights)
+    if batch.ndim != 2 or batch.shape[1] != circuit.n_inputs:
+        raise ValueError(
+            f"inputs expect shape (batch, {circuit.n_inputs}), got {'None' if inputs is None else tuple(batch.shape)}; "
+            "give one column per Input."
+        )
+    if shared.shape != (circuit.n_weights,):
+        raise ValueError(
+            f"weights expect shape ({circuit.n_weights},), got {'None' if weights is None else tuple(shared.shape)}; "
+            "give one value per Weight."
+        )
+    _finite("inputs", batch)
+    _finite("weights", shared)
+    return batch.to(dtype), shared.to(dtype), caller
+
+
+def _finite(name: str, tensor: Tensor) -> None:
+    bad = ~torch.isfinite(tensor.detach())
+    if bad.any():
+        index = tuple(int(k) for k in bad.nonzero()[0])
+        raise ValueError(
+            f"{name} expect finite angles in radians, got {tensor[index].item()} first at index {index}; check what "
+            "feeds the circuit."
+        )
+
+
+def observables(circuit: Circuit, given: Sequence[PauliSum]) -> tuple[PauliSum, ...]:
+    """Check observables and return them as a tuple; at least one, all on the circuit's wires."""
+    listed = (given,) if isinstance(given, PauliSum) else tuple(given)
+    if not listed:
+        raise ValueError("expectations expect at least one observable, got none; pass for example (Z(0),).")
+    for observable in listed:
+        if not isinstance(observable, PauliSum):
+            raise TypeError(f"an observable expects a Pauli sum, got {type(observable).__name__}; write X(0) @ Z(1).")
+        if observable.wires and observable.wires[-1] >= circuit.n_wires:
+            raise ValueError(
+                f"observable {observable} expects wires below {circuit.n_wires}, got {observable.wires[-1]}."
+            )
+    return listed
+
+
+def wires(circuit: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
+    """Check wires (all of them when None): distinct, non-empty, on the circuit; the caller's order is kept."""
+    if given is None:
+        return tuple(range(circuit.n_wires))
+    listed = (given,) if isinstance(given, int) else tuple(int(wire) for wire in given)
+    if not listed or len(set(listed)) != len(listed) or min(listed) < 0 or max(listed) >= circuit.n_wires:
+        raise ValueError(
+            f"wires expect distinct numbers from 0 to {circuit.n_wires - 1}, got {listed}; name each once."
+        )
+    return listed
+
+
+def proper_subset(circuit: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
+    """Check the wires of a subsystem; naming all of them asks for the global entropy, which is legal."""
+    if given is None or (not isinstance(given, int) and len(tuple(given)) == 0):
+        raise ValueError("entropy expects the subsystem's wires, got none; pass for example wires=(0, 1).")
+    return wires(circuit, given)
+
+
+def entropy_kind(kind: str) -> None:
+    """Check the kind of an entropy."""
+    if kind not in ENTROPY_KINDS:
+        raise ValueError(unknown("entropy kind", kind, ENTROPY_KINDS))
+
+
+def times(circuit: Circuit, after: Sequence[int]) -> tuple[int, ...]:
+    """Check op counts along a circuit: non-decreasing, each from 0 to the number of ops."""
+    listed = tuple(int(count) for count in after)
+    if not listed or list(listed) != sorted(listed) or listed[0] < 0 or listed[-1] > len(circuit.ops):
+        raise ValueError(
+            f"after expects non-decreasing op counts from 0 to {len(circuit.ops)}, got {listed}; count circuit.ops."
+        )
+    return listed
+
+
+def shots_or_own(backend: "Backend", shots: int | None) -> int:
+    """Return the shots asked for, or the backend's own; raises where neither is a number."""
+    own = getattr(backend, "shots", None) if shots is None else shots
+    if own is None:
+        raise ValueError("samples expect a number of shots, got None and the backend has none of its own; pass shots=.")
+    return int(own)
+
+
+def paired(call_a: Call, call_b: Call, gram: bool) -> None:
+    """Check that two batches can be compared entry by entry, unless a Gram matrix is asked for."""
+    if call_a.angles.dtype != call_b.angles.dtype:
+        raise ValueError(f"fidelity expects one dtype, got {call_a.angles.dtype} and {call_b.angles.dtype}; cast one.")
+    if not gram and len(call_a.angles) != len(call_b.angles):
+        raise ValueError(
+            f"fidelity expects equal batches, got {len(call_a.angles)} and {len(call_b.angles)}; pass gram=True for "
+            "all pairs."
+        )
