@@ -9,7 +9,7 @@ from functools import cache, reduce
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Matrix = NDArray[np.complex128]
 
@@ -85,15 +85,15 @@ class Gate:
         return bool(np.all(probe == np.diag(np.diagonal(probe))))
 
 
+def _rows(matrix: ArrayLike) -> tuple[tuple[complex, ...], ...]:
+    return tuple(tuple(complex(entry) for entry in row) for row in np.asarray(matrix))
+
+
 def _block(corner: Matrix) -> tuple[tuple[complex, ...], ...]:
     """Rows of the controlled form of a one-wire matrix, the control first."""
     full = np.eye(4, dtype=complex)
     full[2:, 2:] = corner
-    return tuple(tuple(complex(entry) for entry in row) for row in full)
-
-
-def _rows(matrix: Matrix) -> tuple[tuple[complex, ...], ...]:
-    return tuple(tuple(complex(entry) for entry in row) for row in matrix)
+    return _rows(full)
 
 
 _R = 2**-0.5

@@ -3,99 +3,15 @@
 Wire 0 is the most significant bit. Angles are in radians.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from circuits._suggest import unknown
-from circuits.decompositions import COMPOSITES, MULTI_CONTROLLED, Parts
-from circuits.gates import GATES
+from circuits.ops import RESET, Op, Reset, as_ops, primitives
 from circuits.slots import Input, Product, Slot, Weight, as_slot, evaluate, leaves
-
-RESET = "reset"
-"""Name of the one op that is not a gate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """A named operation on wires with one slot per angle: ``Op("ry", (0,), (Input(0),))``.
-
-    The name is a primitive gate, a composite one (decomposed when a circuit is built), or ``reset``. Raises ValueError
-    for an unknown name, a wrong number of wires or slots, or repeated or negative wires.
-
-    >>> Op("cx", (0, 1))
-    Op('cx', (0, 1))
-    """
-
-    name: str
-    wires: tuple[int, ...]
-    slots: tuple[Slot, ...] = ()
-
-    def __post_init__(self) -> None:
-        wires = (self.wires,) if isinstance(self.wires, int | np.integer) else tuple(self.wires)
-        object.__setattr__(self, "wires", tuple(_wire(self.name, wire) for wire in wires))
-        raw = self.slots if isinstance(self.slots, Sequence) else (self.slots,)
-        object.__setattr__(self, "slots", tuple(as_slot(slot) for slot in raw))
-        n_wires, n_slots = _arity(self.name, len(self.wires))
-        if len(self.wires) != n_wires or len(self.slots) != n_slots:
-            raise ValueError(
-                f"op '{self.name}' expects {n_wires} wires and {n_slots} angles, got {len(self.wires)} wires and "
-                f"{len(self.slots)} angles; see circuits.GATES."
-            )
-        if len(set(self.wires)) != len(self.wires):
-            raise ValueError(f"op '{self.name}' expects distinct wires, got {self.wires}; remove the repeated one.")
-
-    def __repr__(self) -> str:
-        slots = f", {self.slots!r}" if self.slots else ""
-        return f"Op({self.name!r}, {self.wires!r}{slots})"
-
-
-def Reset(wires: int | Iterable[int]) -> tuple[Op, ...]:
-    """Return the ops that discard the wires' states and put |0> there: the non-unitary op of the representation.
-
-    >>> Reset((1,))
-    (Op('reset', (1,)),)
-    """
-    chosen = (wires,) if isinstance(wires, int) else tuple(wires)
-    return tuple(Op(RESET, (wire,)) for wire in chosen)
-
-
-def _wire(name: str, wire: object) -> int:
-    if isinstance(wire, bool) or not isinstance(wire, int | np.integer) or wire < 0:
-        raise ValueError(f"op '{name}' expects wires numbered from 0, got {wire!r}; use non-negative integers.")
-    return int(wire)
-
-
-def _arity(name: str, n_wires: int) -> tuple[int, int]:
-    """Expected wires and angles of an op."""
-    if name == RESET:
-        return max(n_wires, 1), 0
-    if name in GATES:
-        return GATES[name].n_wires, GATES[name].n_angles
-    if name in COMPOSITES:
-        return COMPOSITES[name].n_wires, COMPOSITES[name].n_angles
-    if name in MULTI_CONTROLLED:
-        return max(n_wires, 2), MULTI_CONTROLLED[name].n_angles
-    raise ValueError(unknown("gate", name, [*GATES, *COMPOSITES, *MULTI_CONTROLLED, RESET]))
-
-
-def _primitive(op: Op) -> Iterable[Op]:
-    if op.name in GATES:
-        yield op
-    elif op.name == RESET:
-        yield from (op,) if len(op.wires) == 1 else Reset(op.wires)
-    else:
-        table = COMPOSITES if op.name in COMPOSITES else MULTI_CONTROLLED
-        for name, wires, slots in table[op.name].parts(op.wires, op.slots):
-            yield from _primitive(Op(name, wires, slots))
-
-
-def as_ops(parts: Parts) -> tuple[Op, ...]:
-    """Return (name, wires, slots) triples as ops."""
-    return tuple(Op(*part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -120,7 +36,7 @@ class Circuit:
         if isinstance(self.n_wires, bool) or not isinstance(self.n_wires, int | np.integer) or self.n_wires < 1:
             raise ValueError(f"a circuit expects at least 1 wire, got {self.n_wires!r}; pass a positive integer.")
         object.__setattr__(self, "n_wires", int(self.n_wires))
-        ops = tuple(primitive for op in _flat(self.ops) for primitive in _primitive(op))
+        ops = tuple(primitive for op in _flat(self.ops) for primitive in primitives(op))
         for position, op in enumerate(ops):
             if max(op.wires) >= self.n_wires:
                 raise ValueError(
@@ -129,6 +45,18 @@ class Circuit:
         object.__setattr__(self, "ops", ops)
         raw = self.global_phase if isinstance(self.global_phase, tuple) else (self.global_phase,)
         object.__setattr__(self, "global_phase", _phase(as_slot(slot) for slot in raw))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.n_wires, self.ops, self.global_phase))
+
+    def __hash__(self) -> int:
+        """Computed once: backends look up compiled programs by circuit on each call."""
+        return self._hash
+
+    def __reduce__(self) -> tuple[type["Circuit"], tuple[Any, ...]]:
+        """Pickle and copy the three fields alone: strings hash differently in another process."""
+        return Circuit, (self.n_wires, self.ops, self.global_phase)
 
     def __repr__(self) -> str:
         phase = f", global_phase={self.global_phase!r}" if self.global_phase else ""
@@ -181,18 +109,40 @@ class Circuit:
     def angles(self, inputs: Any, weights: Any) -> Any:
         """Return all angles in program order, shape (batch, n_angles), radians, by one differentiable gather.
 
-        ``inputs`` (batch, n_inputs) and ``weights`` (n_weights,) are numpy arrays or torch tensors of one kind.
+        ``inputs`` (batch, n_inputs) and ``weights`` (n_weights,) are floating numpy arrays or torch tensors of one
+        kind, dtype and device; longer ones are fine. Raises ValueError or TypeError before computing.
 
         >>> circuit = Circuit(1, (Op("rx", (0,), (Input(0, scale=2.0),)),))
         >>> circuit.angles(np.array([[0.5]]), np.zeros(0)).tolist()
         [[1.0]]
         """
+        if inputs.ndim != 2 or weights.ndim != 1:
+            raise ValueError(
+                f"angles expects inputs (batch, {self.n_inputs}) and weights ({self.n_weights},), got shapes "
+                f"{tuple(inputs.shape)} and {tuple(weights.shape)}; reshape them."
+            )
+        if inputs.shape[1] < self.n_inputs or weights.shape[0] < self.n_weights:
+            raise ValueError(
+                f"angles expects at least {self.n_inputs} inputs and {self.n_weights} weights, got {inputs.shape[1]} "
+                f"and {weights.shape[0]}; pass one column per Input and one entry per Weight."
+            )
+        if "float" not in str(inputs.dtype) or inputs.dtype != weights.dtype:
+            raise TypeError(
+                f"angles expects inputs and weights of one floating dtype, got {inputs.dtype} and {weights.dtype}; "
+                "convert them."
+            )
         return evaluate(self.slots, inputs, weights)
 
     def prefix(self, n_ops: int) -> "Circuit":
-        """Return the first ``n_ops`` ops as a circuit (resets kept, global phase dropped)."""
+        """Return the first ``n_ops`` ops as a circuit (resets kept, global phase dropped).
+
+        >>> Circuit(1, (Op("h", (0,)), Op("z", (0,)))).prefix(1).ops
+        (Op('h', (0,)),)
+        """
         if not 0 <= n_ops <= len(self.ops):
-            raise IndexError(f"prefix expects 0 to {len(self.ops)} ops, got {n_ops}; count ops, not gates as written.")
+            raise IndexError(
+                f"prefix expects 0 to {len(self.ops)} ops, got {n_ops}; composite gates count as their parts: see ops."
+            )
         return Circuit(self.n_wires, self.ops[:n_ops])
 
     def __add__(self, other: "Circuit") -> "Circuit":
@@ -253,14 +203,14 @@ class Circuit:
         return loads(text)
 
 
-def _flat(ops: Iterable[Any]) -> Iterable[Op]:
-    for op in ops:
-        if isinstance(op, Op):
-            yield op
-        elif isinstance(op, tuple | list):
+def _flat(ops: Any) -> Iterator[Op]:
+    if isinstance(ops, Op):
+        yield ops
+    elif isinstance(ops, Iterable) and not isinstance(ops, str | bytes):
+        for op in ops:
             yield from _flat(op)
-        else:
-            raise TypeError(f"a circuit expects Op entries, got {type(op).__name__}; write Op(name, wires, slots).")
+    else:
+        raise TypeError(f"a circuit expects Op entries, got {type(ops).__name__}; write Op(name, wires, slots).")
 
 
 def _phase(slots: Iterable[Slot]) -> tuple[Slot, ...]:

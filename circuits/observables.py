@@ -3,8 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Number, Real
 
 import numpy as np
+
+_ROUNDING = 1e-12
+"""Imaginary parts below this share of what was summed are the rounding of a real sum."""
 
 Word = tuple[tuple[int, str], ...]
 """A Pauli word: (wire, letter) pairs sorted by wire; () is the identity."""
@@ -33,6 +37,9 @@ class PauliSum:
 
     terms: tuple[tuple[Word, float], ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", _merged((_word(word), coefficient) for word, coefficient in self.terms))
+
     @property
     def wires(self) -> tuple[int, ...]:
         """The wires that some term acts on, ascending."""
@@ -52,11 +59,11 @@ class PauliSum:
         if not isinstance(other, PauliSum):
             return NotImplemented
         products = ((*_multiply(left, right), a * b) for left, a in self.terms for right, b in other.terms)
-        return _collect((word, phase * factor) for word, phase, factor in products)
+        return PauliSum(_merged((word, phase * factor) for word, phase, factor in products))
 
     def __add__(self, other: "PauliSum | float") -> "PauliSum":
         addend = _as_sum(other)
-        return NotImplemented if addend is None else _collect((*self.terms, *addend.terms))
+        return NotImplemented if addend is None else PauliSum((*self.terms, *addend.terms))
 
     def __sub__(self, other: "PauliSum | float") -> "PauliSum":
         subtrahend = _as_sum(other)
@@ -64,10 +71,16 @@ class PauliSum:
 
     def __mul__(self, factor: float) -> "PauliSum":
         if isinstance(factor, PauliSum):
-            raise TypeError("'*' expects a real number; multiply observables with '@'.")
-        return _collect((word, coefficient * factor) for word, coefficient in self.terms)
+            raise TypeError("'*' expects a real number, got an observable; multiply observables with '@'.")
+        if not isinstance(factor, Number):
+            return NotImplemented
+        return PauliSum(tuple((word, coefficient * factor) for word, coefficient in self.terms))
 
     def __truediv__(self, divisor: float) -> "PauliSum":
+        if not isinstance(divisor, Number):
+            return NotImplemented
+        if divisor == 0:
+            raise ValueError("'/' expects a divisor other than 0, got 0; divide by a non-zero number.")
         return self * (1 / divisor)
 
     def __neg__(self) -> "PauliSum":
@@ -91,7 +104,7 @@ def _term(word: Word, coefficient: float) -> str:
 def _as_sum(value: object) -> PauliSum | None:
     if isinstance(value, PauliSum):
         return value
-    return _collect([((), value)]) if isinstance(value, int | float | np.number) else None
+    return PauliSum((((), float(value)),)) if isinstance(value, Real) else None
 
 
 def _multiply(left: Word, right: Word) -> tuple[Word, complex]:
@@ -107,23 +120,42 @@ def _multiply(left: Word, right: Word) -> tuple[Word, complex]:
     return tuple(sorted((wire, letter) for wire, letter in letters.items() if letter != "I")), phase
 
 
-def _collect(terms: Iterable[tuple[Word, complex]]) -> PauliSum:
-    totals: dict[Word, complex] = {}
+def _word(pairs: Iterable[tuple[int, str]]) -> Word:
+    """A checked word: known letters, distinct wires, sorted, I dropped."""
+    letters: dict[int, str] = {}
+    for wire, letter in pairs:
+        if isinstance(wire, bool) or not isinstance(wire, int | np.integer) or wire < 0:
+            raise ValueError(f"{letter} expects a wire numbered from 0, got {wire!r}; use a non-negative integer.")
+        if letter not in ("I", "X", "Y", "Z"):
+            raise ValueError(f"a Pauli word expects the letters I, X, Y and Z, got {letter!r}; correct it.")
+        if int(wire) in letters:
+            raise ValueError(f"a Pauli word expects distinct wires, got wire {wire} twice; multiply with '@'.")
+        letters[int(wire)] = letter
+    return tuple(sorted((wire, letter) for wire, letter in letters.items() if letter != "I"))
+
+
+def _merged(terms: Iterable[tuple[Word, complex]]) -> tuple[tuple[Word, float], ...]:
+    """Terms sorted by word, equal words summed, zeros dropped; ValueError for what is not real and finite."""
+    groups: dict[Word, list[complex]] = {}
     for word, coefficient in terms:
-        totals[word] = totals.get(word, 0) + complex(coefficient)
-    for word, total in totals.items():
-        if total.imag != 0 or not math.isfinite(total.real):
+        groups.setdefault(word, []).append(complex(coefficient))
+    merged: list[tuple[Word, float]] = []
+    for word in sorted(groups):
+        addends = groups[word]
+        # Products like A @ A cancel in pairs, which exact sums keep; longer ones leave their factors' rounding.
+        real, imaginary = math.fsum(c.real for c in addends), math.fsum(c.imag for c in addends)
+        if not abs(imaginary) <= _ROUNDING * math.fsum(abs(c) for c in addends) or not math.isfinite(real):
             raise ValueError(
-                f"an observable expects finite real coefficients, got {total} for {_term(word, 1.0)}; a product of "
-                "different Paulis on one wire is not Hermitian."
+                f"an observable expects finite real coefficients, got {complex(real, imaginary)} for {_term(word, 1.0)}"
+                "; a product of different Paulis on one wire is not Hermitian."
             )
-    return PauliSum(tuple((word, totals[word].real) for word in sorted(totals) if totals[word] != 0))
+        if real != 0:
+            merged.append((word, real))
+    return tuple(merged)
 
 
 def _pauli(letter: str, wire: int) -> PauliSum:
-    if isinstance(wire, bool) or not isinstance(wire, int | np.integer) or wire < 0:
-        raise ValueError(f"{letter} expects a wire numbered from 0, got {wire!r}; use a non-negative integer.")
-    return PauliSum(((((int(wire), letter),), 1.0),))
+    return PauliSum(((((wire, letter),), 1.0),))
 
 
 def X(wire: int) -> PauliSum:
@@ -165,11 +197,15 @@ def I() -> PauliSum:  # noqa: E743
 def pauli_word(letters: str, wires: Iterable[int]) -> PauliSum:
     """Return the word with the k-th letter on the k-th wire; I letters are dropped.
 
+    Raises ValueError for a letter outside IXYZ, a repeated wire, or unequal lengths.
+
     >>> pauli_word("XIZ", (0, 1, 2))
     X(0) @ Z(2)
     """
-    pairs = zip(wires, letters, strict=True)
-    return PauliSum(((tuple(sorted((wire, letter) for wire, letter in pairs if letter != "I")), 1.0),))
+    chosen = tuple(wires)
+    if len(chosen) != len(letters):
+        raise ValueError(f"pauli_word expects one wire per letter, got {len(chosen)} for {letters!r}; match them.")
+    return PauliSum(((tuple(zip(chosen, letters, strict=True)), 1.0),))
 
 
 def commuting_groups(observables: Iterable[PauliSum]) -> tuple[tuple[dict[int, str], tuple[Word, ...]], ...]:

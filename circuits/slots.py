@@ -8,17 +8,30 @@ import sys
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def _check(kind: str, index: int, *numbers: float) -> None:
+def _set_index(slot: "Input | Weight") -> None:
+    kind, index = type(slot).__name__, slot.index
     if isinstance(index, bool) or not isinstance(index, int | np.integer) or index < 0:
         raise ValueError(f"{kind} expects an index of 0 or more, got {index!r}; number {kind}s from 0.")
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{kind}({index}) expects a finite scale and shift, got {numbers}; drop the NaN or infinity.")
+    object.__setattr__(slot, "index", int(index))
+
+
+def _set_affine(slot: "Input | Weight | Product") -> None:
+    """Check scale and shift and store them as plain floats, so that equal slots print and serialise alike."""
+    kind = type(slot).__name__
+    for field in ("scale", "shift"):
+        value = getattr(slot, field)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{kind} expects a number as {field}, got {type(value).__name__}; pass a float.")
+        if not math.isfinite(value):
+            raise ValueError(f"{kind} expects a finite {field}, got {value}; drop the NaN or infinity.")
+        object.__setattr__(slot, field, float(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,8 @@ class Input:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("Input", self.index, self.scale, self.shift)
+        _set_index(self)
+        _set_affine(self)
 
     def __repr__(self) -> str:
         return f"Input({self.index}{_affine(self)})"
@@ -53,7 +67,8 @@ class Weight:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("Weight", self.index, self.scale, self.shift)
+        _set_index(self)
+        _set_affine(self)
 
     def __repr__(self) -> str:
         return f"Weight({self.index}{_affine(self)})"
@@ -75,7 +90,7 @@ class Product:
     def __post_init__(self) -> None:
         object.__setattr__(self, "left", as_slot(self.left))
         object.__setattr__(self, "right", as_slot(self.right))
-        _check("Product", 0, self.scale, self.shift)
+        _set_affine(self)
 
     def __repr__(self) -> str:
         return f"Product({self.left!r}, {self.right!r}{_affine(self)})"
@@ -90,19 +105,21 @@ def _affine(slot: Input | Weight | Product) -> str:
 
 
 def as_slot(value: object) -> Slot:
-    """Return ``value`` as a slot: slots stay, finite numbers (numpy scalars too) become float; else TypeError.
+    """Return ``value`` as a slot: slots stay, finite numbers (numpy scalars too) become float.
+
+    Raises TypeError for anything else (a tensor would lose its gradient) and ValueError for NaN or infinity.
 
     >>> as_slot(2)
     2.0
     """
     if isinstance(value, Input | Weight | Product):
         return value
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType] -- TypeError below tells the caller
-    except (TypeError, ValueError):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
-            f"a slot expects Input, Weight, Product or a number, got {type(value).__name__}; wrap data in Input(i)."
-        ) from None
+            f"a slot expects Input, Weight, Product or a number, got {type(value).__name__}; data enter as Input(i), "
+            "trained values as Weight(j)."
+        )
+    number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"a slot expects a finite angle in radians, got {number}; drop the NaN or infinity.")
     return number
@@ -114,7 +131,7 @@ def scaled(slot: Slot, factor: float) -> Slot:
     >>> scaled(Input(0, shift=1.0), -2.0)
     Input(0, scale=-2.0, shift=-2.0)
     """
-    if isinstance(slot, float):
+    if isinstance(slot, float | int):
         return slot * factor
     return _replace(slot, scale=slot.scale * factor, shift=slot.shift * factor)
 
@@ -125,82 +142,102 @@ def leaves(slot: Slot) -> tuple[Input | Weight, ...]:
     >>> leaves(Product(Input(1), Product(Weight(0), 2.0)))
     (Input(1), Weight(0))
     """
-    if isinstance(slot, float):
+    if isinstance(slot, float | int):
         return ()
     return leaves(slot.left) + leaves(slot.right) if isinstance(slot, Product) else (slot,)
 
 
 @dataclass(frozen=True, slots=True)
-class _Gather:
-    """Angle columns as data: affine columns ``source[:, index] * scale + shift``, then columns of products."""
+class _Affine:
+    """Columns ``source[..., index] * scale + shift``."""
 
     index: NDArray[np.int64]
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
+
+    @staticmethod
+    def of(slots: list[Any]) -> "_Affine":
+        return _Affine(
+            np.array([slot.index for slot in slots], dtype=np.int64),
+            np.array([slot.scale for slot in slots]),
+            np.array([slot.shift for slot in slots]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gather:
+    """Angle columns as data, by kind; ``order[k]`` is where column k of the angles stands among them."""
+
+    inputs: _Affine
+    weights: _Affine
+    numbers: NDArray[np.float64]
+    products: _Affine
     lefts: tuple[Slot, ...]
     rights: tuple[Slot, ...]
-    product_scale: NDArray[np.float64]
-    product_shift: NDArray[np.float64]
     order: NDArray[np.int64]
+    in_order: bool
 
 
 @lru_cache(maxsize=1024)
-def _gather(slots: tuple[Slot, ...], n_inputs: int) -> _Gather:
-    affine: list[tuple[int, float, float]] = []
-    products: list[Product] = []
-    order: list[int] = []
-    n_affine = sum(not isinstance(slot, Product) for slot in slots)
-    for slot in slots:
-        if isinstance(slot, Product):
-            order.append(n_affine + len(products))
-            products.append(slot)
-            continue
-        order.append(len(affine))
-        if isinstance(slot, float):
-            affine.append((0, 0.0, slot))
-        else:
-            offset = 0 if isinstance(slot, Input) else n_inputs
-            affine.append((slot.index + offset, slot.scale, slot.shift))
-    index, scale, shift = zip(*affine, strict=True) if affine else ((), (), ())
+def _gather(slots: tuple[Slot, ...]) -> _Gather:
+    kinds = (Input, Weight, float, Product)
+    columns = [[k for k, slot in enumerate(slots) if isinstance(slot, kind)] for kind in kinds]
+    inputs, weights, numbers, products = ([slots[k] for k in column] for column in columns)
+    order = np.argsort(np.array([k for column in columns for k in column], dtype=np.int64))
+    pairs = [product for product in products if isinstance(product, Product)]
     return _Gather(
-        np.array(index, dtype=np.int64),
-        np.array(scale, dtype=float),
-        np.array(shift, dtype=float),
-        tuple(product.left for product in products),
-        tuple(product.right for product in products),
-        np.array([product.scale for product in products]),
-        np.array([product.shift for product in products]),
-        np.array(order, dtype=np.int64),
+        _Affine.of(inputs),
+        _Affine.of(weights),
+        np.array(numbers, dtype=float),
+        _Affine(np.arange(len(pairs)), *np.array([(pair.scale, pair.shift) for pair in pairs]).reshape(-1, 2).T),
+        tuple(pair.left for pair in pairs),
+        tuple(pair.right for pair in pairs),
+        order,
+        bool(np.all(order == np.arange(len(order)))),
     )
 
 
 def _namespace(array: Any) -> Any:
-    """The module an array comes from (numpy, torch, jax.numpy's package ...): both offer the array-API names used."""
+    """The module an array comes from (numpy, torch): both offer the array-API names used."""
     return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def _take(array: Any, index: NDArray[np.int64]) -> Any:
+    """Columns of ``array``; torch's own indexing is several times slower than its index_select, which numpy lacks."""
+    xp = _namespace(array)
+    if xp is np:
+        return array[..., index]
+    return xp.index_select(array, array.ndim - 1, xp.asarray(index, device=array.device))
 
 
 def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     """Return the angles of ``slots``, shape (b, a), by one differentiable gather.
 
-    ``inputs`` (b, i) and ``weights`` (w,) are numpy arrays or torch tensors of one kind, dtype and device. Cost O(b a).
+    ``inputs`` (b, i) and ``weights`` (w,) are numpy arrays or torch tensors of one kind, dtype and device. Slots that
+    read no input may be evaluated once for a whole batch, with inputs of shape (1, 0). Cost O(b a).
 
     >>> evaluate((Input(1), 0.5, Product(Input(0), Weight(0))), np.array([[2.0, 3.0]]), np.array([4.0])).tolist()
     [[3.0, 0.5, 8.0]]
     """
     xp = _namespace(inputs)
-    batch, n_inputs = inputs.shape
-    plan = _gather(slots, n_inputs)
+    batch = inputs.shape[0]
+    plan = _gather(slots)
 
     def constant(array: NDArray[Any]) -> Any:
         return xp.asarray(array, dtype=inputs.dtype, device=inputs.device)
 
-    source = xp.concat((inputs, xp.broadcast_to(weights, (batch, weights.shape[0]))), 1)
-    if source.shape[1] == 0:
-        columns = xp.broadcast_to(constant(plan.shift), (batch, len(plan.shift)))
-    else:
-        columns = source[:, plan.index] * constant(plan.scale) + constant(plan.shift)
-    if not plan.lefts:
-        return columns
-    product = evaluate(plan.lefts, inputs, weights) * evaluate(plan.rights, inputs, weights)
-    product = product * constant(plan.product_scale) + constant(plan.product_shift)
-    return xp.concat((columns, product), 1)[:, plan.order]
+    def affine(source: Any, columns: _Affine) -> Any:
+        return _take(source, columns.index) * constant(columns.scale) + constant(columns.shift)
+
+    parts = [affine(inputs, plan.inputs)] if len(plan.inputs.index) else []
+    if len(plan.weights.index):
+        parts.append(xp.broadcast_to(affine(weights, plan.weights), (batch, len(plan.weights.index))))
+    if len(plan.numbers):
+        parts.append(xp.broadcast_to(constant(plan.numbers), (batch, len(plan.numbers))))
+    if plan.lefts:
+        product = evaluate(plan.lefts, inputs, weights) * evaluate(plan.rights, inputs, weights)
+        parts.append(product * constant(plan.products.scale) + constant(plan.products.shift))
+    if not parts:
+        return inputs[:, :0]
+    columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)
+    return columns if plan.in_order else _take(columns, plan.order)
