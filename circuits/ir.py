@@ -183,11 +183,17 @@ class Circuit:
 
         return separable(self)
 
-    def draw(self) -> str:
-        """Return a text drawing; see ``circuits.draw.text``."""
+    def draw(self, width: int = 100) -> str:
+        """Return a text drawing, wrapped at ``width`` characters; see ``circuits.draw.text``.
+
+        >>> print(Circuit(2, (Op("h", (0,)), Op("cx", (0, 1)))).draw())
+        0: ─┤H├─●─
+                │
+        1: ─────⊕─
+        """
         from circuits.draw import text
 
-        return text(self)
+        return text(self, width)
 
     def to_json(self) -> str:
         """Return the circuit as JSON; see ``circuits.serial.dumps``."""
