@@ -140,6 +140,8 @@ def test_uninitialised_memory_is_poisoned(dtype: torch.dtype) -> None:
         assert fresh.dtype == dtype
         assert torch.isnan(fresh).all()
     assert torch.empty(2, dtype=dtype, requires_grad=True).is_leaf
+    assert torch.isnan(torch.empty((2, 3, 70, 100), dtype=dtype, memory_format=torch.channels_last)).all()
+    assert torch.empty(0, dtype=dtype).shape == (0,)
     assert torch.empty(3, dtype=torch.int64).shape == (3,)
 
 
