@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits.ops import RESET, Op, Reset, as_ops, primitives
+from circuits.ops import RESET, Op, Reset, primitives
 from circuits.slots import Input, Product, Slot, Weight, as_slot, evaluate, leaves
 
 
@@ -243,4 +243,4 @@ def lifted(circuit: Circuit) -> Circuit:
     return Circuit(circuit.n_wires, tuple(ops))
 
 
-__all__ = ["RESET", "Circuit", "Input", "Op", "Product", "Reset", "Slot", "Weight", "as_ops", "lifted"]
+__all__ = ["RESET", "Circuit", "Input", "Op", "Product", "Reset", "Slot", "Weight", "lifted"]

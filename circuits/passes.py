@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from circuits.decompositions import CONTROLLED
 from circuits.gates import GATES
-from circuits.ir import RESET, Circuit, Op, as_ops
-from circuits.slots import Product, Slot, Weight, scaled
+from circuits.ir import Circuit
+from circuits.ops import RESET, Op, as_ops, as_wires
+from circuits.slots import Input, Product, Slot, Weight, scaled
 
 
 def require_unitary(circuit: Circuit, purpose: str) -> None:
@@ -88,19 +89,27 @@ def remap(circuit: Circuit, wires: Sequence[int], n_wires: int | None = None) ->
     >>> remap(Circuit(2, (Op("cx", (0, 1)),)), (2, 0)).ops
     (Op('cx', (2, 0)),)
     """
-    if len(wires) != circuit.n_wires or len(set(wires)) != len(wires):
-        raise ValueError(f"remap expects {circuit.n_wires} distinct wires, got {tuple(wires)}; name each wire once.")
-    ops = tuple(replace(op, wires=tuple(wires[wire] for wire in op.wires)) for op in circuit.ops)
-    return Circuit(max(wires) + 1 if n_wires is None else n_wires, ops, circuit.global_phase)
+    targets = as_wires("remap", wires)
+    if len(targets) != circuit.n_wires or len(set(targets)) != len(targets):
+        raise ValueError(f"remap expects {circuit.n_wires} distinct wires, got {targets}; name each wire once.")
+    ops = tuple(replace(op, wires=tuple(targets[wire] for wire in op.wires)) for op in circuit.ops)
+    return Circuit(max(targets) + 1 if n_wires is None else n_wires, ops, circuit.global_phase)
 
 
 def separable(circuit: Circuit) -> Circuit:
     """Return the circuit with every gate on two wires removed: the same local gates, no entanglement by construction.
 
-    Weight and input numbers are kept, so the same weights fit; those read by removed gates alone have no effect.
-    Cost O(ops).
+    ``n_inputs`` and ``n_weights`` stay, so the same data and weights fit; those read by removed gates alone have no
+    effect. Cost O(ops).
 
     >>> separable(Circuit(2, (Op("h", (0,)), Op("cx", (0, 1))))).ops
     (Op('h', (0,)),)
     """
-    return Circuit(circuit.n_wires, tuple(op for op in circuit.ops if len(op.wires) == 1), circuit.global_phase)
+    local = Circuit(circuit.n_wires, tuple(op for op in circuit.ops if len(op.wires) == 1), circuit.global_phase)
+    # A global phase of 0 times the last input and weight keeps their numbers where removed gates alone read them.
+    kept: list[Slot] = []
+    if local.n_inputs < circuit.n_inputs:
+        kept.append(Input(circuit.n_inputs - 1, scale=0.0))
+    if local.n_weights < circuit.n_weights:
+        kept.append(Weight(circuit.n_weights - 1, scale=0.0))
+    return replace(local, global_phase=(*local.global_phase, *kept))
