@@ -98,10 +98,9 @@ def _is_logic(node: ast.stmt) -> bool:
 
 
 def _is_guard(node: ast.stmt) -> bool:
-    """Whether a statement belongs to the check that `circuits` and `backends` are ours: a private function, called."""
-    if isinstance(node, ast.FunctionDef):
-        return node.name.startswith("_")
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
+    """Whether a statement is the check that `circuits` and `backends` are ours: it raises unless it finds the mark."""
+    raises = any(isinstance(child, ast.Raise) for child in ast.walk(node))
+    return isinstance(node, ast.For | ast.If) and raises and "IS_HYBRIDQLM" in ast.unparse(node)
 
 
 def test_files_are_short() -> None:
