@@ -1,0 +1,37 @@
+"""Tensor trains (matrix product states) as values, linear layers and embeddings."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensornet.factorise import balanced_factors
+    from tensornet.rank_schedule import nested_ranks, rank_straight_through
+    from tensornet.tensor_train import TensorTrain, unfolding_bounds
+    from tensornet.tt_embedding import TTEmbedding
+    from tensornet.tt_linear import TTLinear
+
+_HOME = {
+    "TensorTrain": "tensornet.tensor_train",
+    "unfolding_bounds": "tensornet.tensor_train",
+    "TTLinear": "tensornet.tt_linear",
+    "TTEmbedding": "tensornet.tt_embedding",
+    "balanced_factors": "tensornet.factorise",
+    "nested_ranks": "tensornet.rank_schedule",
+    "rank_straight_through": "tensornet.rank_schedule",
+}
+
+__all__ = [
+    "TTEmbedding",
+    "TTLinear",
+    "TensorTrain",
+    "balanced_factors",
+    "nested_ranks",
+    "rank_straight_through",
+    "unfolding_bounds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tensornet' has no attribute '{name}'")

@@ -1,0 +1,207 @@
+"""A linear layer whose weight is an operator train, with a rank that may differ for every token."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tensornet.contraction import Choice, choose, multiply, multiply_masked, reconstruct
+from tensornet.factorise import split_sizes
+from tensornet.rank_schedule import check_rank, check_ranks
+from tensornet.tensor_train import TensorTrain
+from tensornet.train_parameters import fill_canonical, operator_parameters
+
+
+class TTLinear(nn.Module):
+    """`y = x W^T + bias` with W `(out_features, in_features)` a tensor train.
+
+    W = G_1 ... G_d with cores `(r_{k-1}, m_k, n_k, r_k)`; `rows` (m_1..m_d) factorise `out_features`, `columns`
+    (n_1..n_d) `in_features`. Where not given they are balanced over three cores, rows descending and columns
+    ascending. Bonds hold at most `max_rank`, and never more than their neighbours can use. Weights start
+    Gaussian, in canonical form, scaled to a mean square of `1 / (3 in_features)` (that of nn.Linear) exactly.
+
+    A token of rank r uses the first r entries of every bond. After `canonicalize_()` the entries are ordered by
+    singular value; training under `nested_ranks` keeps them useful.
+
+    Raises ValueError where factorisations do not match. Cost of a call: `plan(n_tokens)`.
+    Source: Novikov et al., NeurIPS 2015 (arXiv:1509.06569).
+
+    >>> layer = TTLinear(128, 128, max_rank=4, rows=(8, 4, 4), columns=(4, 4, 8), bias=False)
+    >>> layer.n_parameters, layer(torch.zeros(2, 5, 128)).shape
+    (512, torch.Size([2, 5, 128]))
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        max_rank: int = 8,
+        rows: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.rows, self.columns = split_sizes(out_features, in_features, rows, columns)
+        self.cores = operator_parameters(self.rows, self.columns, max_rank, device, dtype)
+        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    @classmethod
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        max_rank: int = 8,
+        rows: Sequence[int] | None = None,
+        columns: Sequence[int] | None = None,
+    ) -> "TTLinear":
+        """The layer that approximates `linear` by TT-SVD (done in float64), on its device and in its dtype.
+
+        Raises as the constructor. Cost: d - 1 SVDs of the dense weight.
+
+        >>> dense = nn.Linear(16, 16)
+        >>> full = TTLinear.from_linear(dense, max_rank=256, rows=(4, 4), columns=(4, 4))
+        >>> torch.allclose(full.weight(), dense.weight, atol=1e-6)
+        True
+        """
+        weight = linear.weight.detach()
+        layer = cls(
+            linear.in_features,
+            linear.out_features,
+            max_rank,
+            rows,
+            columns,
+            bias=linear.bias is not None,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        train = TensorTrain.from_matrix(weight.double(), layer.rows, layer.columns, max_rank)
+        with torch.no_grad():
+            fill_canonical(layer.cores, train.cores)
+            if layer.bias is not None:
+                layer.bias.copy_(linear.bias)
+        return layer
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw fresh weights and bias (bias uniform in +-1/sqrt(in_features), as nn.Linear's)."""
+        drawn = [torch.randn_like(core, dtype=torch.float64) for core in self.cores]
+        fill_canonical(self.cores, drawn, norm=math.sqrt(self.out_features / 3))
+        if self.bias is not None:
+            self.bias.uniform_(-1 / math.sqrt(self.in_features), 1 / math.sqrt(self.in_features))
+
+    @torch.no_grad()
+    def canonicalize_(self) -> "TTLinear":
+        """Rewrite the cores, W unchanged, so that every bond is in its Schmidt basis, descending.
+
+        Prefixes of a bond are then the best truncation at that bond (see `TensorTrain.canonical`). All cores get
+        the same norm. For load time: it moves an optimizer's parameters from under its moments.
+        """
+        fill_canonical(self.cores, [core.double() for core in self.cores])
+        return self
+
+    @property
+    def max_rank(self) -> int:
+        """The largest rank a token can have: the largest bond that the cores hold."""
+        return max((core.shape[3] for core in self.cores[:-1]), default=1)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the cores and the bias."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def train_at(self, rank: int | None = None) -> TensorTrain:
+        """The weight as a `TensorTrain` value, its bonds cut to their first `rank` entries."""
+        return TensorTrain(tuple(self._cores_at(rank)))
+
+    def weight(self, rank: int | None = None) -> Tensor:
+        """The dense weight `(out_features, in_features)` at `rank` (None: all)."""
+        return reconstruct(self._cores_at(rank))
+
+    def plan(self, n_tokens: int, rank: int | None = None) -> Choice:
+        """Which form a call on `n_tokens` takes, with the counted work of both.
+
+        >>> choice = TTLinear(128, 128, max_rank=4).plan(4096)
+        >>> choice.form, choice.flops == choice.reconstruct.work.flops
+        ('reconstruct', True)
+        """
+        if n_tokens < 0:
+            raise ValueError(f"expected a number of tokens of at least 0, got {n_tokens}")
+        return choose(self._sites(rank), n_tokens)
+
+    def flops(self, ranks: Tensor) -> int:
+        """Counted flops of `forward_grouped` for these ranks: the sum of its plans, one per distinct rank."""
+        check_ranks(ranks, ranks.shape, self.max_rank)
+        distinct, counts = ranks.unique(return_counts=True)
+        return sum(self.plan(n, rank).flops for rank, n in zip(distinct.tolist(), counts.tolist(), strict=True))
+
+    def forward(self, x: Tensor, rank: int | None = None) -> Tensor:
+        """`x` `(..., in_features)` to `(..., out_features)`, all tokens at `rank` (None: all that the cores hold).
+
+        Raises ValueError on another last axis, or a rank that the cores do not hold.
+        """
+        flat = self._flatten(x)
+        y = multiply(flat, self._cores_at(rank), self.plan(len(flat), rank).picked, self.bias)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def forward_masked(self, x: Tensor, ranks: Tensor) -> Tensor:
+        """Each token at its own rank, by masks on the bonds: the oracle of `forward_grouped`; saves nothing.
+
+        `ranks` are integers of shape `x.shape[:-1]`. Raises TypeError or ValueError where they are not, or lie
+        outside 1..`max_rank`.
+        """
+        check_ranks(ranks, x.shape[:-1], self.max_rank)
+        y = multiply_masked(self._flatten(x), list(self.cores), ranks.reshape(-1), self.bias)
+        return y.reshape(*x.shape[:-1], self.out_features)
+
+    def forward_grouped(self, x: Tensor, ranks: Tensor, max_groups: int = 4) -> Tensor:
+        """Each token at its own rank: tokens are sorted by rank, and each distinct rank is one ordinary call.
+
+        Equal to `forward_masked`, at the cost `flops(ranks)`. Raises as it does, and ValueError where there are
+        more than `max_groups` distinct ranks, since each one costs a reconstruction or a contraction.
+
+        >>> layer = TTLinear(8, 8, max_rank=4, rows=(4, 2), columns=(2, 4), dtype=torch.float64)
+        >>> x, ranks = torch.randn(3, 8, dtype=torch.float64), torch.tensor([1, 4, 1])
+        >>> torch.allclose(layer.forward_grouped(x, ranks), layer.forward_masked(x, ranks))
+        True
+        """
+        check_ranks(ranks, x.shape[:-1], self.max_rank)
+        flat, ranks = self._flatten(x), ranks.reshape(-1)
+        distinct, counts = ranks.unique(return_counts=True)
+        if len(distinct) > max_groups:
+            raise ValueError(
+                f"expected at most {max_groups} distinct ranks, got {len(distinct)}: {distinct.tolist()}; "
+                "round the ranks to fewer levels or raise max_groups"
+            )
+        if not len(distinct):
+            return self(x)  # no tokens: the weights are still touched, so that distributed training does not hang
+        order = ranks.argsort(stable=True)
+        groups = zip(flat[order].split(counts.tolist()), distinct.tolist(), strict=True)
+        y = torch.cat([self(tokens, rank) for tokens, rank in groups])
+        return y[order.argsort()].reshape(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """What `print(layer)` shows."""
+        bonds = tuple(core.shape[3] for core in self.cores[:-1])
+        return f"rows={self.rows}, columns={self.columns}, ranks={bonds}, bias={self.bias is not None}"
+
+    def _flatten(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != (self.in_features,):
+            raise ValueError(f"expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
+        return x.reshape(math.prod(x.shape[:-1]), self.in_features)
+
+    def _bonds(self, rank: int | None) -> list[tuple[int, int]]:
+        if rank is None:
+            return [(core.shape[0], core.shape[3]) for core in self.cores]
+        check_rank(rank, self.max_rank)
+        return [(min(rank, core.shape[0]), min(rank, core.shape[3])) for core in self.cores]
+
+    def _sites(self, rank: int | None) -> tuple[tuple[int, int, int, int], ...]:
+        bonds = self._bonds(rank)
+        return tuple((r, m, n, q) for (r, q), m, n in zip(bonds, self.rows, self.columns, strict=True))
+
+    def _cores_at(self, rank: int | None) -> list[Tensor]:
+        return [core[:r, :, :, :q] for core, (r, q) in zip(self.cores, self._bonds(rank), strict=True)]
