@@ -126,13 +126,13 @@ def as_slot(value: object) -> Slot:
 
 
 def scaled(slot: Slot, factor: float) -> Slot:
-    """Return the slot whose value is ``factor`` times the slot's value.
+    """Return the slot whose value is ``factor`` times the slot's value; ValueError where that is not finite.
 
     >>> scaled(Input(0, shift=1.0), -2.0)
     Input(0, scale=-2.0, shift=-2.0)
     """
     if isinstance(slot, float | int):
-        return slot * factor
+        return as_slot(slot * factor)
     return _replace(slot, scale=slot.scale * factor, shift=slot.shift * factor)
 
 
