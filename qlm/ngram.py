@@ -21,6 +21,8 @@ class _Level:
 
     def interpolate(self, ngrams: NDArray[np.uint64], lower: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mix the lower-order probabilities `(n,)` of packed n-grams `(n,)` with this level's counts."""
+        if not len(self.keys):
+            return lower
         history, seen = _find(self.histories, ngrams >> np.uint64(8))
         ngram, counted = _find(self.keys, ngrams)
         total, types = self.totals[history], self.types[history]
@@ -122,6 +124,6 @@ def _count(train: bytes, length: int) -> _Level:
 
 
 def _find(table: NDArray[np.uint64], values: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Find values in a sorted table: a valid index for each, and whether the table holds the value there."""
-    index = np.minimum(np.searchsorted(table, values), max(len(table) - 1, 0))
+    """Find values in a sorted, non-empty table: a valid index for each, and whether the value stands there."""
+    index = np.minimum(np.searchsorted(table, values), len(table) - 1)
     return index, table[index] == values

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 WINDOW = 50
 """Length, in bytes, of the windows by which near-copies are recognised."""
 
-MAX_REPEATED_SHARE = 0.1
+MAX_REPEATED_SHARE = 0.05
 """A unit is dropped when more than this share of its windows stands earlier in the corpus."""
 
 _BLANK_LINES = re.compile(r"\n(?:[ \t\r]*\n)+")
@@ -175,9 +175,9 @@ def group_units(units: Sequence[Unit], size: int) -> list[Unit]:
 def split_groups(groups: Sequence[Unit]) -> tuple[bytes, bytes, bytes]:
     """Split groups 80/10/10 by bytes into train, validation and test text, by a fixed hash of each group's text.
 
-    Groups are ranked by the SHA-256 of a fixed key and their text; the first ones fill the validation text until it
-    holds a tenth of the bytes, the next ones the test text, the others train. Within a split groups stand in the
-    order of the corpus; where one does not follow on the one before it, a blank line parts them.
+    Groups are ranked by the SHA-256 of a fixed key and their text; those whose middle falls into the first tenth of the
+    bytes in that ranking are validation text, those in the second test text, the others train. Within a split groups
+    stand in the order of the corpus; where one does not follow on the one before it, a blank line parts them.
 
     >>> train, valid, test = split_groups([Unit(i, f"Paragraph {i:02d}\\n\\n") for i in range(20)])
     >>> len(train), len(valid), len(test)
@@ -189,7 +189,8 @@ def split_groups(groups: Sequence[Unit]) -> tuple[bytes, bytes, bytes]:
     members: tuple[list[int], list[int], list[int]] = ([], [], [])
     taken = 0
     for i in ranked:
-        split = 1 if taken < held_out else 2 if taken < 2 * held_out else 0
+        middle = taken + sizes[i] / 2
+        split = 1 if middle < held_out else 2 if middle < 2 * held_out else 0
         members[split].append(i)
         taken += sizes[i]
     train, valid, test = (_join(groups, sorted(indices)) for indices in members)

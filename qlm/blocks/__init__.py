@@ -1,0 +1,1 @@
+"""Blocks: modules of shape (batch, seq, d_model) in and out, one a file, registered in ``qlm.registry``."""

@@ -1,0 +1,59 @@
+"""What every block is.
+
+Axis legend: b batch, l sequence, d model width.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a block may read beside the residual stream, all of it causal.
+
+    ``mask`` (b, l): false at padding, None without padding. ``hardness`` (b, l) in [0, 1] and ``routed`` (b, l), from
+    the last router before the block, or None. ``state``: the block's own tensors after the previous part, () at the
+    start of a text.
+    """
+
+    mask: Tensor | None = None
+    hardness: Tensor | None = None
+    routed: Tensor | None = None
+    state: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOutput:
+    """What a block hands on: the residual stream (b, l, d), its new state, and what it set for blocks after it.
+
+    ``loss`` is a scalar added to the model's training loss. ``hardness`` and ``routed`` are None where the block sets
+    none, and the earlier ones stay.
+    """
+
+    hidden: Tensor
+    state: tuple[Tensor, ...] = ()
+    hardness: Tensor | None = None
+    routed: Tensor | None = None
+    loss: Tensor | None = None
+
+
+class Block(nn.Module, ABC):
+    """A residual block. Each has a nested frozen dataclass ``Config`` and is built as ``Block(d_model, config, ...)``.
+
+    ``holds_circuit`` tells whether it takes ``quantum=`` and ``backend=``. ``report`` is a typed summary of the last
+    call (None before one, and for blocks with nothing to say).
+    """
+
+    Config: ClassVar[type[Any]]
+    holds_circuit: ClassVar[bool] = False
+    report: Any = None
+
+    @abstractmethod
+    def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
+        """Map the residual stream (b, l, d); position t may depend on positions up to t alone."""
+
+    def init_weights(self) -> None:  # noqa: B027 -- most modules' own initialisation is right
+        """Set parameters whose start differs from their module's default; buffers of fixed values too."""

@@ -1,0 +1,172 @@
+"""Routes hard tokens through a circuit and the rest through a classical fast path.
+
+Axis legend: b batch, l sequence, d model width, n = b l tokens, m tokens on the circuit, w wires, o observables.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backends.base import Backend
+from circuits import Circuit, PauliSum, X, Z
+from circuits.library import reuploading
+from qlm.blocks.base import Block, BlockOutput, Context
+from qlm.controls import CircuitCore, build_core
+
+_TEMPERATURE = 0.05
+"""Width of the sigmoid that stands in for the hard threshold in the backward pass."""
+
+
+@dataclass(frozen=True)
+class QuantumRouterConfig:
+    """``circuit``: JSON of the circuit, "" for ``reuploading(n_wires, depth)``; ``budget``: wished share of routed
+    tokens; ``exploration``: share of all tokens sent through the circuit at random while training."""
+
+    n_wires: int = 4
+    depth: int = 3
+    circuit: str = ""
+    quantum: str = "circuit"
+    budget: float = 0.2
+    exploration: float = 0.05
+    budget_weight: float = 1.0
+    hardness_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 < self.budget <= 1 and 0 <= self.exploration <= 1):
+            raise ValueError(
+                f"quantum_router expects 0 < budget <= 1 and 0 <= exploration <= 1, got {self.budget} and "
+                f"{self.exploration}; they are shares of tokens."
+            )
+        if not self.circuit:
+            object.__setattr__(self, "circuit", reuploading(self.n_wires, self.depth).to_json())
+        if Circuit.from_json(self.circuit).n_wires < 2:
+            raise ValueError("quantum_router expects a circuit of at least 2 wires, got 1: one wire has no entropy.")
+
+
+@dataclass(frozen=True)
+class RouterReport:
+    """What the last call did. Shares are of the real (unpadded) tokens; ``mean_hardness`` over all of them.
+
+    ``executions`` counts circuit executions, one per token whose circuit ran, exploration included (its entropy is
+    read from the same state); 0 for controls without a circuit. ``output_share`` is the norm of the quantum features'
+    part of the block's update over that of the whole update.
+    """
+
+    tokens: int
+    executions: int
+    routed_share: float
+    explored_share: float
+    mean_hardness: float
+    output_share: float
+
+
+class QuantumRouter(Block):
+    """Token t passes the circuit where ``s_t > theta``, else a linear fast path; its update is added to the stream.
+
+    Angles ``x_t = pi tanh(W norm(h_t))``; s_t = sigmoid(v . norm(h_t)) is a cheap causal predictor of the hardness
+    ``S(rho_A(x_t)) / S_max``, trained on the circuit's measured entropy of the routed tokens and of a random 5 % more.
+    The threshold theta is a parameter: hard forward, sigmoid backward (a straight-through gradient), with the squared
+    distance of the mean gate from ``budget`` as a loss. Hardness handed on: measured on routed tokens, predicted on
+    the others; 1 everywhere for "off". The choice for a token reads that token's stream alone, so it is causal and
+    independent of the batch. Cost: O(n d w), and m circuits.
+
+    Source: Q-TensorFormer (selective routing), in the causal form that saves circuit executions.
+
+    >>> block = QuantumRouter(8, QuantumRouterConfig(n_wires=2, depth=1)).eval()
+    >>> block(torch.zeros(1, 3, 8), Context()).hardness.shape
+    torch.Size([1, 3])
+    """
+
+    Config = QuantumRouterConfig
+    holds_circuit = True
+    report: RouterReport | None = None
+
+    def __init__(self, d_model: int, config: QuantumRouterConfig, backend: str | Backend = "statevector") -> None:
+        super().__init__()
+        self.config = config
+        self.circuit = Circuit.from_json(config.circuit)
+        observables = _observables(self.circuit.n_wires)
+        self.norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.encode = nn.Linear(d_model, self.circuit.n_inputs)
+        self.predict = nn.Linear(d_model, 1)
+        self.threshold = nn.Parameter(torch.tensor(0.5))
+        self.core = build_core(config.quantum, self.circuit, observables, backend)
+        self.fast = nn.Linear(self.circuit.n_inputs, len(observables))
+        self.decode = nn.Linear(len(observables), d_model)
+        self.init_weights()
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        nn.init.constant_(self.threshold, 0.5)
+
+    @property
+    def circuit_core(self) -> CircuitCore | None:
+        """The circuit's part, None where a classical control stands in its place."""
+        return self.core if isinstance(self.core, CircuitCore) else None
+
+    def angles(self, hidden: Tensor) -> Tensor:
+        """Return the circuit's input angles (..., w) in (-pi, pi) for the residual stream (..., d)."""
+        return self._angles(self.norm(hidden))
+
+    def _angles(self, normed: Tensor) -> Tensor:
+        return math.pi * torch.tanh(self.encode(normed))
+
+    def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
+        normed = self.norm(hidden)
+        angles = self._angles(normed).flatten(0, 1)
+        features = torch.tanh(self.fast(angles / math.pi))
+        real = torch.ones(len(angles), dtype=torch.bool, device=angles.device)
+        if context.mask is not None:
+            real = context.mask.flatten()
+        if self.core is None:
+            self.report = RouterReport(int(real.sum()), 0, 0.0, 0.0, 1.0, 0.0)
+            hardness = torch.ones_like(hidden[..., 0])
+            return BlockOutput(hidden + self.decode(features).reshape(hidden.shape), hardness=hardness)
+        predicted = torch.sigmoid(self.predict(normed)).flatten()
+        soft = torch.sigmoid((predicted.detach() - self.threshold) / _TEMPERATURE)
+        routed = (predicted > self.threshold) & real
+        visited = routed
+        if self.training and self.config.exploration > 0:
+            visited = routed | ((torch.rand(len(angles), device=angles.device) < self.config.exploration) & real)
+        index = visited.nonzero().squeeze(1)
+        measured = self.core.hardness(angles[index])
+        # Forward: 1 for routed tokens, 0 for explored ones; backward: the sigmoid's slope for both.
+        gate = routed[index].to(soft.dtype) + soft[index] - soft[index].detach()
+        delta = gate[:, None] * (self.core(angles[index]) - features[index])
+        blended = features.index_add(0, index, delta)
+        update = self.decode(blended).reshape(hidden.shape)
+        hardness = predicted.detach().masked_scatter(routed, measured[routed[index]])
+        self._write_report(real, routed, index, hardness, delta, update)
+        loss = self._loss(predicted[index], measured.detach(), soft[real]) if self.training else None
+        shape = hidden.shape[:2]
+        return BlockOutput(hidden + update, (), hardness.reshape(shape), routed.reshape(shape), loss)
+
+    def _loss(self, predicted: Tensor, measured: Tensor, soft: Tensor) -> Tensor:
+        """Squared error of the hardness predictor, and squared distance of the mean gate from the budget."""
+        error = (predicted - measured).square().sum() / max(1, len(measured))
+        excess = (soft.sum() / max(1, len(soft)) - self.config.budget).square()
+        return self.config.hardness_weight * error + self.config.budget_weight * excess
+
+    @torch.no_grad()
+    def _write_report(
+        self, real: Tensor, routed: Tensor, index: Tensor, hardness: Tensor, delta: Tensor, update: Tensor
+    ) -> None:
+        tokens = max(1, int(real.sum()))
+        n_routed = int(routed.sum())
+        whole = float(update.norm())
+        part = float((delta @ self.decode.weight.T).norm())
+        self.report = RouterReport(
+            tokens=int(real.sum()),
+            executions=len(index) if self.circuit_core is not None else 0,
+            routed_share=n_routed / tokens,
+            explored_share=(len(index) - n_routed) / tokens,
+            mean_hardness=float((hardness * real).sum()) / tokens,
+            output_share=part / whole if whole > 0 else 0.0,
+        )
+
+
+def _observables(n_wires: int) -> tuple[PauliSum, ...]:
+    """Z and X on each wire: two bases on hardware."""
+    return tuple(Z(wire) for wire in range(n_wires)) + tuple(X(wire) for wire in range(n_wires))

@@ -1,0 +1,92 @@
+"""The configuration of a model: a list of blocks."""
+
+from dataclasses import fields
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from circuits._suggest import unknown
+from qlm.presets import PRESETS
+from qlm.registry import complete_entry
+from qlm.tokenizer import EOS_ID, PAD_ID, VOCAB_SIZE
+
+_HUGGING_FACE_KEYS = frozenset(
+    (
+        "attn_implementation",
+        "experts_implementation",
+        "model_type",
+        "name_or_path",
+        "output_attentions",
+        "torch_dtype",
+        "transformers_version",
+        "use_return_dict",
+    )
+)
+"""Keys that transformers itself writes or passes beside a configuration's fields."""
+
+
+@strict
+class QLMConfig(PreTrainedConfig):
+    """Configuration of ``QLMForCausalLM``: a byte vocabulary, a width, and a list of blocks.
+
+    ``blocks`` is a list of dictionaries with a ``kind`` of ``qlm.registry.BLOCKS`` and that block's keys; missing keys
+    are filled in, and circuits are stored as JSON, so that a checkpoint holds the circuit itself. ``quantum`` is the
+    mode of all blocks that do not say their own: circuit, twin, separable, frozen or off. ``recorded_backend`` notes
+    where a model was trained and opens nothing. The default is a small model. Raises ValueError for an unknown key,
+    block or preset (did you mean ...).
+
+    >>> QLMConfig.preset("tiny-hybrid", quantum="twin").blocks[1]["quantum"]
+    'twin'
+    """
+
+    model_type = "qlm"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 -- transformers' class attribute
+
+    vocab_size: int = VOCAB_SIZE
+    d_model: int = 64
+    blocks: list[dict[str, Any]] | None = None
+    quantum: str = "circuit"
+    recorded_backend: str = "statevector"
+    initializer_range: float = 0.02
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    bos_token_id: int | None = EOS_ID
+    eos_token_id: int | list[int] | None = EOS_ID
+    pad_token_id: int | None = PAD_ID
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        own = {field.name for field in fields(self)}  # pyright: ignore[reportArgumentType] -- a dataclass, by transformers
+        for name in kwargs:
+            if name not in own and name not in _HUGGING_FACE_KEYS and not name.startswith("_"):
+                raise ValueError(unknown("config key", name, QLM_KEYS))
+        if self.d_model < 1 or self.vocab_size < 2:
+            raise ValueError(f"a model expects d_model >= 1 and vocab_size >= 2, got {self.d_model}, {self.vocab_size}.")
+        entries = PRESETS["tiny-hybrid"]["blocks"] if self.blocks is None else self.blocks
+        self.blocks = [complete_entry(entry, self.quantum) for entry in entries]
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """The model's width, under the name that other packages ask for."""
+        return self.d_model
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of blocks, under the name that other packages ask for."""
+        return len(self.blocks or ())
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> "QLMConfig":
+        """Return a named configuration with some keys changed.
+
+        >>> QLMConfig.preset("tiny-hybrid").num_hidden_layers > 2
+        True
+        """
+        if name not in PRESETS:
+            raise ValueError(unknown("preset", name, PRESETS))
+        return cls(**{**PRESETS[name], **changes})
+
+
+QLM_KEYS = ("vocab_size", "d_model", "blocks", "quantum", "recorded_backend", "initializer_range", "use_cache")
+"""The keys that describe our models, beside those that every transformers config has."""

@@ -1,0 +1,111 @@
+"""The quantum part of a block, and the classical controls that stand in its place: one interface.
+
+Axis legend: n tokens, w wires, o observables.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from backends.base import Backend
+from circuits import Circuit, PauliSum
+from circuits._suggest import unknown
+from circuits.passes import separable
+from qlm.quantum import QuantumLayer
+
+QUANTUM_MODES = ("circuit", "twin", "separable", "frozen", "off")
+"""How a block that holds a circuit can be built."""
+
+
+class Core(Protocol):
+    """What a block asks of its quantum part or a stand-in: features (n, o) in [-1, 1] of angles (n, w)."""
+
+    def __call__(self, angles: Tensor) -> Tensor: ...
+
+    def hardness(self, angles: Tensor) -> Tensor:
+        """Hardness in [0, 1], shape (n,)."""
+        ...
+
+
+class CircuitCore(nn.Module):
+    """Expectations of a circuit, and its normalised entanglement entropy ``S(rho_A) / S_max`` as hardness.
+
+    A is the first half of the wires, ``S_max = min(|A|, |B|) ln 2``. The entropy carries a gradient where the backend
+    is differentiable, else none. On a noisy backend it is the subsystem's entropy and includes noise.
+    """
+
+    def __init__(self, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend) -> None:
+        super().__init__()
+        self.layer = QuantumLayer(circuit, observables, backend)
+        self.wires = tuple(range(max(1, circuit.n_wires // 2)))
+
+    @property
+    def max_entropy(self) -> float:
+        """``min(|A|, |B|) ln 2`` in nats."""
+        return min(len(self.wires), self.layer.circuit.n_wires - len(self.wires)) * math.log(2)
+
+    def forward(self, angles: Tensor) -> Tensor:
+        return self.layer(angles)
+
+    def hardness(self, angles: Tensor) -> Tensor:
+        entropy = self.layer.entropy(angles, self.wires).values
+        return (entropy / self.max_entropy).clamp(0.0, 1.0).to(angles.dtype)
+
+
+class TwinCore(nn.Module):
+    """The classical control: a tanh network with one hidden layer, and a learned scalar hardness.
+
+    ``n_hidden`` makes its parameter count the nearest to ``n_parameters``, the circuit's weights: equal to within one
+    hidden unit. Angles are divided by pi first, so that inputs are in [-1, 1].
+
+    >>> TwinCore(4, 8, 36).n_parameters
+    39
+    """
+
+    def __init__(self, n_inputs: int, n_outputs: int, n_parameters: int) -> None:
+        super().__init__()
+        per_unit = n_inputs + n_outputs + 1
+        fixed = n_outputs + n_inputs + 1
+        n_hidden = max(1, round((n_parameters - fixed) / per_unit))
+        self.inner = nn.Linear(n_inputs, n_hidden)
+        self.outer = nn.Linear(n_hidden, n_outputs)
+        self.scalar = nn.Linear(n_inputs, 1)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in the twin, its hardness included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, angles: Tensor) -> Tensor:
+        return torch.tanh(self.outer(torch.tanh(self.inner(angles / math.pi))))
+
+    def hardness(self, angles: Tensor) -> Tensor:
+        return torch.sigmoid(self.scalar(angles / math.pi)).squeeze(-1)
+
+
+def build_core(
+    mode: str, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend
+) -> CircuitCore | TwinCore | None:
+    """Return the quantum part in one of ``QUANTUM_MODES``; None for "off".
+
+    "separable" drops the entangling gates, "frozen" keeps the circuit's first weights. Raises ValueError for another
+    mode (did you mean ...).
+
+    >>> from circuits import Z
+    >>> from circuits.library import reuploading
+    >>> build_core("off", reuploading(2, 1), (Z(0),), "statevector") is None
+    True
+    """
+    if mode not in QUANTUM_MODES:
+        raise ValueError(unknown("quantum mode", mode, QUANTUM_MODES))
+    if mode == "off":
+        return None
+    if mode == "twin":
+        return TwinCore(circuit.n_inputs, len(observables), circuit.n_weights)
+    core = CircuitCore(separable(circuit) if mode == "separable" else circuit, observables, backend)
+    if mode == "frozen":
+        core.layer.weights.requires_grad_(False)
+    return core

@@ -1,0 +1,128 @@
+"""A circuit as a torch layer.
+
+Axis legend: b batch, i inputs, o observables.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backends.base import Backend
+from backends.estimate import Estimate
+from backends.gradients import Gradient, expectations_with_gradient
+from backends.registry import open_backend
+from circuits import Circuit, PauliSum
+
+WEIGHT_SPREAD = 0.1
+"""Standard deviation of fresh circuit weights, in radians."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What the last call did: circuit executions (one per sample), shots per sample, and the mean standard error."""
+
+    executions: int
+    shots: int | None
+    mean_stderr: float
+
+
+class QuantumLayer(nn.Module):
+    """``f_j(x) = <0| U(x, w)^dagger O_j U(x, w) |0>``: (b, n_inputs) to (b, n_observables); owns only the weights w.
+
+    ``backend`` is a string or a Backend; ``gradient`` None means the backend's native method, or one batched
+    parameter-shift call where it has none. Angles are in radians; fresh weights are N(0, ``spread``**2), and spread 0
+    starts every trainable rotation at the identity. Weights stay float32 under ``half()`` and ``bfloat16()``. On a
+    backend with shots the seed of each call is drawn from torch's generator, so that checkpoints repeat it. Raises
+    ValueError with the layer's ``label`` for a NaN or infinite angle.
+
+    >>> from circuits import Input, Op, Weight, Z
+    >>> circuit = Circuit(1, (Op("ry", (0,), (Input(0),)), Op("rx", (0,), (Weight(0),))))
+    >>> QuantumLayer(circuit, (Z(0),))(torch.zeros(3, 1)).shape
+    torch.Size([3, 1])
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        observables: Sequence[PauliSum],
+        backend: str | Backend = "statevector",
+        gradient: str | Gradient | None = None,
+        spread: float = WEIGHT_SPREAD,
+    ) -> None:
+        super().__init__()
+        self.circuit = circuit
+        self.observables = tuple(observables)
+        self.backend = open_backend(backend)
+        self.gradient = gradient
+        self.spread = spread
+        self.label = "quantum"
+        self.report: LayerReport | None = None
+        self.weights = nn.Parameter(torch.empty(circuit.n_weights, dtype=torch.float32))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw fresh weights."""
+        nn.init.normal_(self.weights, 0.0, self.spread)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the expectations (b, o) in the inputs' dtype; ``report`` then says what the call cost."""
+        with self._labelled():
+            estimate = expectations_with_gradient(
+                self.backend,
+                self.circuit,
+                inputs,
+                self._weights_for(inputs),
+                self.observables,
+                gradient=self.gradient,
+                seed=self._seed(),
+            )
+        stderr = float(estimate.stderr.mean()) if len(inputs) else 0.0
+        self.report = LayerReport(len(inputs), estimate.shots, stderr)
+        return estimate.values.to(inputs.dtype)
+
+    def entropy(self, inputs: Tensor, wires: Sequence[int], kind: str = "von_neumann") -> Estimate:
+        """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""
+        with self._labelled():
+            return self.backend.entropy(
+                self.circuit, inputs, self._weights_for(inputs), wires=wires, kind=kind, seed=self._seed()
+            )
+
+    def _weights_for(self, inputs: Tensor) -> Tensor:
+        return self.weights.to(inputs.device)
+
+    def _seed(self) -> int | None:
+        return int(torch.randint(2**31, ()).item()) if self.backend.capabilities.shots else None
+
+    def _labelled(self) -> "_Labelled":
+        return _Labelled(self.label)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantumLayer":
+        def keep_float32(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            half = moved.dtype in (torch.float16, torch.bfloat16)
+            return tensor.to(moved.device) if half else moved
+
+        return super()._apply(keep_float32, recurse)
+
+    def extra_repr(self) -> str:
+        return (
+            f"n_wires={self.circuit.n_wires}, n_inputs={self.circuit.n_inputs}, n_weights={self.circuit.n_weights}, "
+            f"n_observables={len(self.observables)}, backend='{self.backend.spec}'"
+        )
+
+
+class _Labelled:
+    """Puts the layer's name in front of a ValueError about what it was fed."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is ValueError and error is not None:
+            raise ValueError(f"layer '{self.label}': {error}") from None

@@ -1,0 +1,106 @@
+"""The recurrent state of a model as a value: it travels as ``past_key_values`` and can be forked, saved and loaded.
+
+Axis legend: b batch; one tuple of tensors (b, ...) per block, empty for blocks without state.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_FORMAT = "hybridqlm-state-1"
+
+
+@dataclass
+class RecurrentState:
+    """States of all blocks after ``seen`` tokens; constant in size, whatever the length of the text.
+
+    Offers what ``generate()`` asks of a cache. The model replaces the tensors, never writes into them, so ``fork`` is
+    a cheap copy.
+
+    >>> state = RecurrentState(2)
+    >>> state.fork().get_seq_length()
+    0
+    """
+
+    n_blocks: int
+    seen: int = 0
+    blocks: list[tuple[Tensor, ...]] = field(default_factory=list)
+    is_compileable = False
+
+    def __post_init__(self) -> None:
+        self.blocks = self.blocks or [() for _ in range(self.n_blocks)]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Number of tokens seen."""
+        return self.seen
+
+    def advance(self, n_tokens: int) -> None:
+        """Count tokens that the blocks have taken in."""
+        self.seen += n_tokens
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "RecurrentState":
+        moved = [tuple(function(tensor) for tensor in tensors) for tensors in self.blocks]
+        return RecurrentState(self.n_blocks, self.seen, moved)
+
+    def fork(self) -> "RecurrentState":
+        """Return an independent copy, from which another continuation can start."""
+        return self._map(torch.clone)
+
+    def to(self, device: torch.device | str) -> "RecurrentState":
+        """Return the state on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def detach(self) -> "RecurrentState":
+        """Return the state without its history, for truncated backpropagation."""
+        return self._map(torch.Tensor.detach)
+
+    def reset(self) -> None:
+        """Forget everything, in place."""
+        self.seen, self.blocks = 0, [() for _ in range(self.n_blocks)]
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Select batch rows in place, as beam search asks."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Select batch rows in place."""
+        self.blocks = self._map(lambda tensor: tensor.index_select(0, indices.to(tensor.device))).blocks
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat batch rows in place."""
+        self.blocks = self._map(lambda tensor: tensor.repeat_interleave(repeats, 0)).blocks
+
+    def save(self, path: str | Path) -> None:
+        """Write the state as safetensors."""
+        tensors = {
+            f"{block}.{part}": tensor.contiguous()
+            for block, parts in enumerate(self.blocks)
+            for part, tensor in enumerate(parts)
+        }
+        metadata = {"format": _FORMAT, "n_blocks": str(self.n_blocks), "seen": str(self.seen)}
+        save_file(tensors, str(path), metadata)
+
+    @staticmethod
+    def load(path: str | Path) -> "RecurrentState":
+        """Read a state written by ``save``; raises ValueError for any other file."""
+        try:
+            with safe_open(str(path), "pt") as opened:
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 -- not a dict
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"a saved state expects a safetensors file, got {path} ({error}); save it again.") from None
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"a saved state expects the format {_FORMAT}, got {metadata.get('format')} in {path}.")
+        n_blocks = int(metadata["n_blocks"])
+        blocks = [_parts(tensors, block) for block in range(n_blocks)]
+        return RecurrentState(n_blocks, int(metadata["seen"]), blocks)
+
+
+def _parts(tensors: dict[str, Tensor], block: int) -> tuple[Tensor, ...]:
+    names: Sequence[str] = [name for name in tensors if name.startswith(f"{block}.")]
+    return tuple(tensors[f"{block}.{part}"] for part in range(len(names)))
