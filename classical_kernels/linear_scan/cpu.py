@@ -123,8 +123,7 @@ def _save(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor], output: tuple
 
 
 def _differentiate(ctx: BackwardCFunction, grad_h: Tensor, grad_last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    saved: tuple[Tensor, ...] = ctx.saved_tensors
-    a, h0, h = saved
+    a, h0, h = iter(ctx.saved_tensors)  # PyTorch's stubs say one tensor
     return _scan_backward(a, h0, h, grad_h, grad_last)
 
 

@@ -57,7 +57,11 @@ def checked_inputs(a: Tensor, b: Tensor, h0: Tensor | None) -> ScanInputs:
         raise ValueError(
             f"a, b and h0 must be on one device, got {a.device}, {b.device} and {h0.device}: move them with .to()."
         )
-    return ScanInputs(a.to(state), b.to(state), h0.to(state), dtype)
+    return ScanInputs(_cast(a, state), _cast(b, state), _cast(h0, state), dtype)
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)  # an idle .to() costs as much as a step's product
 
 
 def _state_shape(a: Tensor) -> tuple[int, ...]:

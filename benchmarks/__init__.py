@@ -1,0 +1,1 @@
+"""Measurements: each script first asserts that what it times is right, then prints ratios taken in one process."""

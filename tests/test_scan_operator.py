@@ -1,0 +1,99 @@
+"""The linear recurrence as a PyTorch operator: registration, compilation, dispatch by device, errors, its name."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from scan_cases import Operands, draw, gradients
+
+from classical_kernels import scan, scan_reference
+from classical_kernels.linear_scan.cpu import _scan_backward, scan_channels
+
+
+def test_second_derivative_is_refused_with_a_remedy() -> None:
+    operands = draw(1, 4, 2)
+    first = gradients(scan, operands, create_graph=True)
+    with pytest.raises(NotImplementedError, match=r"use classical_kernels\.scan_reference"):
+        torch.autograd.backward(first, first)
+    leaves = tuple(operand.requires_grad_() for operand in draw(1, 3, 2))
+    assert torch.autograd.gradgradcheck(scan_reference, leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
+def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
+    for shape in ((2, 5, 3), (2, 0, 3)):
+        operands = tuple(operand.requires_grad_() for operand in draw(*shape, dtype=dtype))
+        torch.library.opcheck(scan_channels, operands)
+        a, b, h0 = (operand.detach() for operand in operands)
+        torch.library.opcheck(_scan_backward, (a, h0, scan(a, b, h0)[0], b, h0))
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_compiles_to_one_graph(length: int) -> None:
+    operands = draw(2, length, 3, dtype=torch.float32)
+    compiled = torch.compile(lambda a, b, h0: scan(a, b, h0), fullgraph=True, backend="aot_eager")
+    assert all(map(torch.equal, compiled(*operands), scan(*operands)))
+    assert all(map(torch.equal, gradients(compiled, operands), gradients(scan, operands)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert compiled(operands[0].bfloat16(), operands[1], operands[2])[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        (lambda a, b, h0: (a.double(), b, h0), TypeError, r"one dtype, got torch\.float64 and torch\.float32: cast"),
+        (lambda a, b, h0: (a + 0j, b, h0), TypeError, r"one dtype, got torch\.complex64 and torch\.float32: cast"),
+        (lambda a, b, h0: (a.long(), b, h0), TypeError, r"a must be floating-point or complex, got torch\.int64: cast"),
+        (lambda a, b, h0: (a, b.bool(), h0), TypeError, r"b must be floating-point or complex, got torch\.bool: cast"),
+        (lambda a, b, h0: (a, b, h0.double()), TypeError, r"h0 must be torch\.float32.*got torch\.float64: cast"),
+        (lambda a, b, h0: (a, b, h0 + 0j), TypeError, r"h0 must be torch\.float32.*got torch\.complex64: cast"),
+        (lambda a, b, h0: (a[:, :1], b, h0), ValueError, r"one shape .*got \(2, 1, 4\) and \(2, 3, 4\): expand"),
+        (lambda a, b, h0: (a[0], b[0], h0), ValueError, r"one shape .*got \(3, 4\) and \(3, 4\): expand"),
+        (lambda a, b, h0: (a, b, h0[:1]), ValueError, r"h0 must have shape .*\(2, 4\), got \(1, 4\): expand"),
+        (lambda a, b, h0: (a, b.to("meta"), h0), ValueError, r"one device, got cpu, meta and cpu: move"),
+        (lambda a, b, h0: (a, b, h0.to("meta")), ValueError, r"one device, got cpu, cpu and meta: move"),
+    ],
+)
+@pytest.mark.parametrize("function", [scan, scan_reference])
+def test_bad_operands_are_refused(
+    function: Callable[..., object],
+    change: Callable[..., Operands],
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    with pytest.raises(error, match=sentence):
+        function(*change(*draw(2, 3, 4, dtype=torch.float32)))
+
+
+def test_autocast_does_not_hide_a_complex_mistake() -> None:
+    a, b, h0 = draw(2, 3, 4, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(TypeError, match="one dtype"):
+            scan(a, b + 0j)
+        with pytest.raises(TypeError, match="h0 must be"):
+            scan(a, b, h0 + 0j)
+
+
+def test_other_devices_run_the_reference() -> None:
+    a, b, h0 = (operand.to("meta") for operand in draw(2, 3, 4))
+    h, h_last = scan(a, b, h0)
+    assert (h.device.type, h.shape, h_last.shape) == ("meta", (2, 3, 4), (2, 4))
+
+
+@pytest.mark.parametrize("first", ["classical_kernels.linear_scan.dispatch", "classical_kernels.threads"])
+def test_the_name_is_the_function_whatever_is_imported_first(first: str) -> None:
+    code = (
+        f"import {first}, classical_kernels\n"
+        "from classical_kernels import scan, scan_reference\n"
+        "assert callable(classical_kernels.scan) and classical_kernels.scan is scan\n"
+        "import importlib, pkgutil\n"
+        "names = [m.name for m in pkgutil.walk_packages(classical_kernels.__path__, 'classical_kernels.')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "assert classical_kernels.scan is scan and classical_kernels.scan_reference is scan_reference\n"
+        "from classical_kernels.linear_scan import cpu\n"
+        "assert not cpu.forward_blocks.signatures and not cpu.backward_blocks.signatures  # nothing compiled\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
