@@ -92,9 +92,8 @@ def entropy(
     backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str, request: "Request"
 ) -> Estimate:
     """The entropy of the density matrix where that is exact; else tomography with its bias and error estimated."""
-    if backend.capabilities.density:
-        estimate = backend._density(circuit, angles, wires, request)
-        return replace(tomography.exact_entropy(estimate, kind))
+    if backend.capabilities.density and request.shots is None:
+        return tomography.exact_entropy(backend._density(circuit, angles, wires, request), kind)
     words, estimate = _pauli_expectations(backend, circuit, angles, wires, request)
     return tomography.entropy(words, estimate, kind, request.seed)
 

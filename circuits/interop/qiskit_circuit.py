@@ -1,4 +1,4 @@
-"""Circuits as Qiskit circuits: one parameter per angle column, wires reversed because Qiskit's qubit 0 is the least bit.
+"""Circuits for Qiskit: one parameter per angle column; wires reversed, because qubit 0 is the least significant bit.
 
 Axis legend: n wires, a angles, r rotated wires.
 """
