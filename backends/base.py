@@ -6,8 +6,9 @@ Angles are in radians, entropies in nats, wire 0 is the most significant bit.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar, final
+from urllib.parse import urlencode
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ class Request:
 
     shots: int | None = None
     seed: int | None = None
+
+
+def _configuration(backend: "Backend") -> list[Field[Any]]:
+    """The fields that a caller may set."""
+    return [f for f in fields(backend) if f.init]  # pyright: ignore[reportArgumentType] -- adapters are dataclasses
 
 
 class Backend(ABC):
@@ -48,18 +54,20 @@ class Backend(ABC):
     @property
     def spec(self) -> str:
         """The string that opens an equal backend: ``kind[:argument][?field=value&...]``."""
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}  # pyright: ignore[reportArgumentType] -- adapters are dataclasses
+        values = {f.name: (getattr(self, f.name), f.default) for f in _configuration(self)}
+        changed = {name: value for name, (value, default) in values.items() if value != default}
         head = self.kind
         if self.argument and self.argument in changed:
             head += f":{changed.pop(self.argument)}"
-        return head + ("?" if changed else "") + "&".join(f"{name}={value}" for name, value in changed.items())
+        return head + ("?" if changed else "") + urlencode(changed, safe=":/,")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Configuration alone: live handles are reopened lazily by a copy."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # pyright: ignore[reportArgumentType] -- as above
+        """Configuration alone: live handles (fields with ``init=False``) are reopened lazily by a copy."""
+        return {f.name: getattr(self, f.name) for f in _configuration(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     @final
     def expectations(
@@ -117,7 +125,7 @@ class Backend(ABC):
         """Return the state vector, shape (b, 2**n), complex; raises where the backend holds none or on resets."""
         if not self.capabilities.state:
             raise ValueError(f"backend '{self.spec}' expects no state request: it holds no state; use density.")
-        require_unitary(circuit, "state")
+        require_unitary(validate.circuit(circuit), "state")
         call = validate.call(self.capabilities, circuit, inputs, weights, None, None)
         with call.precision():
             if call.empty:
@@ -155,7 +163,7 @@ class Backend(ABC):
         shots: int | None = None,
         seed: int | None = None,
     ) -> Estimate:
-        """Return the wires' reduced density matrix, shape (b, 2**k, 2**k): exact, or by tomography from expectations."""
+        """Return the wires' reduced density matrix, shape (b, 2**k, 2**k): exact, or tomography from expectations."""
         wires = validate.wires(circuit, wires)
         call = validate.call(self.capabilities, circuit, inputs, weights, shots, seed)
         with call.precision():
@@ -180,7 +188,7 @@ class Backend(ABC):
         ``kind``: "von_neumann" or "renyi2". It is the entanglement entropy only where the global state is pure; a
         noisy backend also returns the global purity, and its figure includes noise.
         """
-        wires = validate.proper_subset(circuit, wires)
+        wires = validate.subsystem(circuit, wires)
         validate.entropy_kind(kind)
         call = validate.call(self.capabilities, circuit, inputs, weights, shots, seed)
         with call.precision():
@@ -209,7 +217,7 @@ class Backend(ABC):
         """
         circuit_b = circuit_a if circuit_b is None else circuit_b
         for circuit in (circuit_a, circuit_b):
-            require_unitary(circuit, "fidelity")
+            require_unitary(validate.circuit(circuit), "fidelity")
         if circuit_a.n_wires != circuit_b.n_wires:
             raise ValueError(
                 f"fidelity expects circuits of one width, got {circuit_a.n_wires} and {circuit_b.n_wires}; use remap."

@@ -4,16 +4,16 @@ Axis legend: b batch, o observables, t times, k wires asked for, a angles.
 """
 
 from dataclasses import replace
+from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from backends import tomography
+from backends import tomography, validate
 from backends.estimate import Estimate
 from circuits import Circuit, PauliSum, pauli_word
-from circuits.gates import pauli_matrix
 from circuits.ir import lifted
 from circuits.passes import inverse
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backends.base import Backend, Request
 
 MAX_TOMOGRAPHY_WIRES = 6
+MAX_WALSH_WIRES = 10
 
 
 def along_prefixes(
@@ -58,14 +59,23 @@ def probabilities(
     backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: "Request"
 ) -> Estimate:
     """``p(x) = 2**-k sum_W (-1)**(W.x) <Z_W>``: a Walsh transform of the 2**k Z words, all measured in one basis."""
+    if len(wires) > MAX_WALSH_WIRES:
+        raise ValueError(
+            f"probabilities from expectations expect at most {MAX_WALSH_WIRES} wires, got {len(wires)}: they need 2**k "
+            "Pauli words; ask for fewer wires, or for samples."
+        )
     words = _words("IZ", wires)
     estimate = backend._expectations(circuit, angles, tuple(pauli_word(word, wires) for word in words), request)
-    signs = torch.stack([torch.from_numpy(pauli_matrix(word).diagonal().real.copy()) for word in words])
-    signs = signs.to(estimate.values) / 2 ** len(wires)
+    signs = _hadamard(len(wires))[1:].to(estimate.values) / 2 ** len(wires)
     stderr = (estimate.stderr.square() @ signs.square()).sqrt()
     truncation = estimate.truncation_error @ signs.abs()
     values = estimate.values @ signs + 2.0 ** -len(wires)
     return Estimate(values, stderr, estimate.shots, truncation, estimate.infidelity)
+
+
+def _hadamard(n_wires: int) -> Tensor:
+    """``(-1)**(W.x)``, shape (2**k, 2**k)."""
+    return reduce(torch.kron, [torch.tensor([[1.0, 1.0], [1.0, -1.0]])] * n_wires)
 
 
 def density(
@@ -117,12 +127,13 @@ def compute_uncompute(
     shape = (len(angles_a), len(angles_b)) if gram else (len(angles_a),)
     if gram:
         angles_a, angles_b = (
-            angles_a.repeat_interleave(shape[1], 0),
-            angles_b.repeat(shape[0], 1),
+            angles_a.repeat_interleave(len(angles_b), 0),
+            angles_b.repeat(len(angles_a), 1),
         )
     forward, backward = lifted(circuit_a), inverse(lifted(circuit_b))
     # One circuit whose angle columns are a's, then b's reversed and negated, as ``inverse`` orders its slots.
     circuit = lifted(forward + backward)
+    validate.runnable(backend.capabilities, circuit)  # an inverse may hold gates that the circuits do not
     flipped = backward.angles(angles_b, angles_b.new_zeros(0))
     angles = torch.cat((angles_a, flipped), 1)
     estimate = backend._probabilities(circuit, angles, tuple(range(circuit.n_wires)), request)

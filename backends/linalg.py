@@ -51,12 +51,13 @@ def entropy(density: Tensor, kind: str) -> Tensor:
     >>> entropy(torch.eye(2, dtype=torch.complex64)[None] / 2, "von_neumann").item() - math.log(2) < 1e-6
     True
     """
+    most = math.log(density.shape[-1])
     if kind == "renyi2":
-        return -torch.log(purity(density))
+        return -torch.log(purity(density)).clamp(-most, 0.0)
     eigenvalues = torch.linalg.eigvalsh(density)
     floor = eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps
     kept = torch.where(eigenvalues > floor, eigenvalues, torch.ones_like(eigenvalues))
-    return torch.special.entr(kept).sum(-1).clamp(0.0, math.log(density.shape[-1]))
+    return torch.special.entr(kept).sum(-1).clamp(0.0, most)
 
 
 def purity(density: Tensor) -> Tensor:
@@ -65,4 +66,5 @@ def purity(density: Tensor) -> Tensor:
     >>> purity(torch.eye(4, dtype=torch.complex64)[None] / 4).item()
     0.25
     """
-    return density.abs().square().sum((-2, -1))
+    # Not abs().square(): where an entry is 0 that has a wrong second derivative.
+    return (density.real.square() + density.imag.square()).sum((-2, -1))

@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,29 +54,40 @@ def call(
     capabilities: Capabilities, circuit: Circuit, inputs: Any, weights: Any, shots: int | None, seed: int | None
 ) -> Call:
     """Check a circuit and its data against a backend's capabilities and return its angles."""
-    if not isinstance(circuit, Circuit):
-        raise TypeError(f"a backend expects a Circuit, got {type(circuit).__name__}; build one with circuits.Circuit.")
-    if circuit.n_wires > capabilities.max_wires:
+    runnable(capabilities, circuit)
+    if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 1):
+        raise ValueError(f"shots expects a positive integer or None (the backend's own), got {shots!r}; raise it.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
+        raise ValueError(f"seed expects an integer from 0 to 2**63 - 1 or None, got {seed!r}; choose one of them.")
+    inputs, weights, dtype = _tensors(circuit, inputs, weights)
+    return Call(circuit.angles(inputs, weights), dtype)
+
+
+def circuit(given: Circuit) -> Circuit:
+    """Check that a circuit is one."""
+    if not isinstance(given, Circuit):
+        raise TypeError(f"a backend expects a Circuit, got {type(given).__name__}; build one with circuits.Circuit.")
+    return given
+
+
+def runnable(capabilities: Capabilities, given: Circuit) -> None:
+    """Check a circuit's width, resets and gates against what a backend declares."""
+    used = {op.name for op in circuit(given).ops}
+    if given.n_wires > capabilities.max_wires:
         raise ValueError(
-            f"this backend expects at most {capabilities.max_wires} wires, got {circuit.n_wires}; use fewer wires or "
+            f"this backend expects at most {capabilities.max_wires} wires, got {given.n_wires}; use fewer wires or "
             "another backend."
         )
-    used = {op.name for op in circuit.ops}
     if RESET in used and not capabilities.reset:
         raise ValueError("this backend expects a circuit without resets, got one; use a backend with reset.")
     foreign = used - capabilities.gates - {RESET}
     if foreign:
         raise ValueError(f"this backend does not run the gates {sorted(foreign)}; decompose them or change backend.")
-    if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 1):
-        raise ValueError(f"shots expects a positive integer or None (the backend's own), got {shots!r}; raise it.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ValueError(f"seed expects a non-negative integer or None, got {seed!r}.")
-    inputs, weights, dtype = _tensors(circuit, inputs, weights)
-    return Call(circuit.angles(inputs, weights), dtype)
 
 
 def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tensor, torch.dtype]:
-    given = [torch.as_tensor(value) for value in (inputs, weights) if value is not None]
+    inputs, weights = _tensor("inputs", inputs), _tensor("weights", weights)
+    given = [tensor for tensor in (inputs, weights) if tensor is not None]
     for tensor in given:
         if tensor.is_complex():
             raise TypeError(f"angles expect real numbers in radians, got {tensor.dtype}; pass real tensors.")
@@ -86,8 +99,8 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
     device = given[0].device if given else torch.device("cpu")
     if any(tensor.device != device for tensor in given):
         raise ValueError(f"inputs and weights expect one device, got {[str(t.device) for t in given]}; move one.")
-    batch = torch.zeros((1, 0), device=device) if inputs is None else torch.as_tensor(inputs)
-    shared = torch.zeros(0, device=device) if weights is None else torch.as_tensor(weights)
+    batch = torch.zeros((1, 0), device=device) if inputs is None else inputs
+    shared = torch.zeros(0, device=device) if weights is None else weights
     if batch.ndim != 2 or batch.shape[1] != circuit.n_inputs:
         raise ValueError(
             f"inputs expect shape (batch, {circuit.n_inputs}), got {'None' if inputs is None else tuple(batch.shape)}; "
@@ -103,6 +116,18 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
     return batch.to(dtype), shared.to(dtype), caller
 
 
+def _tensor(name: str, value: Any) -> Tensor | None:
+    """A tensor of what the caller gave; arrays are copied, because torch takes neither read-only nor reversed ones."""
+    if value is None or isinstance(value, Tensor):
+        return value
+    try:
+        return torch.as_tensor(np.array(value) if isinstance(value, np.ndarray) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} expect a tensor, array or list of numbers, got {type(value).__name__}: {error}"
+        ) from None
+
+
 def _finite(name: str, tensor: Tensor) -> None:
     bad = ~torch.isfinite(tensor.detach())
     if bad.any():
@@ -113,38 +138,44 @@ def _finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def observables(circuit: Circuit, given: Sequence[PauliSum]) -> tuple[PauliSum, ...]:
+def observables(on: Circuit, given: Sequence[PauliSum]) -> tuple[PauliSum, ...]:
     """Check observables and return them as a tuple; at least one, all on the circuit's wires."""
+    n_wires = circuit(on).n_wires
     listed = (given,) if isinstance(given, PauliSum) else tuple(given)
     if not listed:
         raise ValueError("expectations expect at least one observable, got none; pass for example (Z(0),).")
     for observable in listed:
         if not isinstance(observable, PauliSum):
             raise TypeError(f"an observable expects a Pauli sum, got {type(observable).__name__}; write X(0) @ Z(1).")
-        if observable.wires and observable.wires[-1] >= circuit.n_wires:
+        if observable.wires and observable.wires[-1] >= n_wires:
             raise ValueError(
-                f"observable {observable} expects wires below {circuit.n_wires}, got {observable.wires[-1]}."
+                f"observable {observable} expects wires below {n_wires}, got {observable.wires[-1]}; widen the circuit."
             )
     return listed
 
 
-def wires(circuit: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
+def wires(on: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
     """Check wires (all of them when None): distinct, non-empty, on the circuit; the caller's order is kept."""
-    if given is None:
-        return tuple(range(circuit.n_wires))
-    listed = (given,) if isinstance(given, int) else tuple(int(wire) for wire in given)
-    if not listed or len(set(listed)) != len(listed) or min(listed) < 0 or max(listed) >= circuit.n_wires:
-        raise ValueError(
-            f"wires expect distinct numbers from 0 to {circuit.n_wires - 1}, got {listed}; name each once."
-        )
+    n_wires = circuit(on).n_wires
+    listed = tuple(range(n_wires)) if given is None else _integers("wires", given)
+    if not listed or len(set(listed)) != len(listed) or min(listed) < 0 or max(listed) >= n_wires:
+        raise ValueError(f"wires expect distinct numbers from 0 to {n_wires - 1}, got {listed}; name each once.")
     return listed
 
 
-def proper_subset(circuit: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
+def _integers(name: str, given: Any) -> tuple[int, ...]:
+    """One integer or several, in any container; a number with a fraction is no integer."""
+    try:
+        return tuple(index(value) for value in (given if np.ndim(given) else (given,)))
+    except TypeError:
+        raise TypeError(f"{name} expect integers, got {given!r}; pass for example (0, 1).") from None
+
+
+def subsystem(on: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
     """Check the wires of a subsystem; naming all of them asks for the global entropy, which is legal."""
-    if given is None or (not isinstance(given, int) and len(tuple(given)) == 0):
+    if given is None or (np.ndim(given) and len(given) == 0):  # pyright: ignore[reportArgumentType] -- ndim says it has a length
         raise ValueError("entropy expects the subsystem's wires, got none; pass for example wires=(0, 1).")
-    return wires(circuit, given)
+    return wires(on, given)
 
 
 def entropy_kind(kind: str) -> None:
@@ -153,13 +184,11 @@ def entropy_kind(kind: str) -> None:
         raise ValueError(unknown("entropy kind", kind, ENTROPY_KINDS))
 
 
-def times(circuit: Circuit, after: Sequence[int]) -> tuple[int, ...]:
+def times(on: Circuit, after: Sequence[int]) -> tuple[int, ...]:
     """Check op counts along a circuit: non-decreasing, each from 0 to the number of ops."""
-    listed = tuple(int(count) for count in after)
-    if not listed or list(listed) != sorted(listed) or listed[0] < 0 or listed[-1] > len(circuit.ops):
-        raise ValueError(
-            f"after expects non-decreasing op counts from 0 to {len(circuit.ops)}, got {listed}; count circuit.ops."
-        )
+    listed, total = _integers("after", after), len(circuit(on).ops)
+    if not listed or list(listed) != sorted(listed) or listed[0] < 0 or listed[-1] > total:
+        raise ValueError(f"after expects non-decreasing op counts from 0 to {total}, got {listed}; count circuit.ops.")
     return listed
 
 
