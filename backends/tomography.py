@@ -3,9 +3,13 @@
 Axis legend: b batch, k wires, p = 4**k - 1 Pauli words; matrices (b, 2**k, 2**k).
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backends import linalg
@@ -21,7 +25,10 @@ def linear_inversion(words: list[str], values: Tensor) -> Tensor:
     >>> linear_inversion(["X", "Y", "Z"], torch.tensor([[0.0, 0.0, 1.0]])).real.tolist()
     [[[1.0, 0.0], [0.0, 0.0]]]
     """
-    stack = _stack(words, values)
+    return _invert(_stack(words, values), values)
+
+
+def _invert(stack: Tensor, values: Tensor) -> Tensor:
     size = stack.shape[-1]
     eye = torch.eye(size, dtype=stack.dtype, device=values.device)
     return (eye + torch.einsum("bp,pij->bij", values.to(stack.dtype), stack)) / size
@@ -56,16 +63,114 @@ def project(matrices: Tensor) -> Tensor:
     [[[1.0, 0.0], [0.0, 0.0]]]
     """
     eigenvalues, vectors = torch.linalg.eigh(matrices)
+    return (vectors * _physical(eigenvalues)[..., None, :].to(vectors.dtype)) @ vectors.mH
+
+
+def _physical(eigenvalues: Tensor) -> Tensor:
+    """The nearest point of the probability simplex to ascending eigenvalues (b, d)."""
     descending = eigenvalues.flip(-1)
-    counts = torch.arange(1, descending.shape[-1] + 1, device=matrices.device)
+    counts = torch.arange(1, descending.shape[-1] + 1, device=eigenvalues.device)
     threshold = (descending.cumsum(-1) - 1) / counts
     kept = (descending > threshold).sum(-1, keepdim=True)
-    cut = threshold.gather(-1, kept - 1)
-    physical = (eigenvalues - cut).clamp(min=0)
-    return (vectors * physical[..., None, :].to(vectors.dtype)) @ vectors.mH
+    return (eigenvalues - threshold.gather(-1, kept - 1)).clamp(min=0)
 
 
 def exact_entropy(density: Estimate, kind: str) -> Estimate:
     """Return the entropy (nats, shape (b,)) of an exactly known density matrix."""
     values = linalg.entropy(density.values, kind)
     return Estimate(values, shots=density.shots, infidelity=density.infidelity)
+
+
+def entropy(words: list[str], estimate: Estimate, kind: str, seed: int | None, n_bootstrap: int = 100) -> Estimate:
+    """Return the entropy (nats, shape (b,)) from counted expectations (b, p) of all words but the identity.
+
+    The projected state is measured again ``n_bootstrap`` times in all 3**k bases, with the shots per basis that the
+    standard errors tell; a word is taken to be averaged over all bases that contain it (parametric bootstrap).
+    "von_neumann": entropy of the projected state minus the bootstrap's bias; ``stderr`` is
+    ``sqrt(deviation**2 + bias**2)``, so that it stays honest where the spectrum touches zero: near a pure state read
+    ``values + 1.96 stderr`` as an upper bound. "renyi2": ``-log`` of the unbiased purity
+    ``2**-k (1 + sum_W (<W>**2 - stderr_W**2))``. Values lie in [0, k ln 2] and ``stderr`` is never 0.
+
+    Share of true values within 1.96 stderr (random states of rank 2 and depolarised pure states on one and two wires,
+    entropies 0, 0.1, 0.5, 90 % and 100 % of the maximum): 0.88 to 1.00 with 1024 shots a basis, 0.81 to 1.00 with 256
+    (Renyi-2: 0.93 to 1.00); uncorrected, 0.67 to 1.00. ``pytest tests/test_tomography.py`` measures it.
+
+    >>> words = ["X", "Y", "Z"]
+    >>> counted = Estimate(torch.tensor([[0.0, 0.0, 0.9]]), torch.tensor([[0.03, 0.03, 0.015]]), shots=3000)
+    >>> found = entropy(words, counted, "renyi2", seed=0)
+    >>> abs(found.values.item() + math.log(1.81 / 2)) < 0.01, 0 < found.stderr.item() < 0.05
+    (True, True)
+    """
+    if estimate.shots is None:
+        return exact_entropy(assemble(words, estimate), kind)
+    n_wires = len(words[0])
+    read, errors = estimate.values.detach().cpu().double(), estimate.stderr.detach().cpu().double()
+    stack = _stack(words, read)
+    state = project(_invert(stack, read))
+    projected = torch.einsum("bij,pji->bp", state, stack).real
+    replicas = _replicas(words, projected, _shots_per_basis(words, read, errors), seed, n_bootstrap)
+    if kind == "renyi2":
+        mixed = _purity(read, errors.square(), n_wires).clamp(2.0**-n_wires, 1.0)
+        drawn = torch.stack([_purity(*replica, n_wires) for replica in replicas])
+        values, stderr = -mixed.log(), drawn.std(0) / mixed
+    else:
+        plain = _spectral(state)
+        drawn = torch.stack([_spectral(_invert(stack, again)) for again, _ in replicas])
+        bias = drawn.mean(0) - plain
+        values, stderr = plain - bias, torch.hypot(drawn.std(0), bias)
+    return Estimate(
+        values.clamp(0.0, n_wires * math.log(2)).to(estimate.values),
+        stderr.clamp(min=torch.finfo(torch.float32).eps).to(estimate.stderr),
+        estimate.shots,
+        infidelity=estimate.infidelity,
+    )
+
+
+def _shots_per_basis(words: list[str], values: Tensor, errors: Tensor) -> NDArray[np.int64]:
+    """Shots per basis (b,) from the words without I, each read in one basis: ``stderr**2 = (1 - <W>**2) / shots``."""
+    whole = [number for number, word in enumerate(words) if "I" not in word]
+    shots = (1 - values[:, whole].square()).sum(-1) / errors[:, whole].square().sum(-1)
+    return shots.round().clamp(min=1).numpy().astype(np.int64)
+
+
+# One wire: a row per basis and outcome (X0 X1 Y0 Y1 Z0 Z1), a column per letter IXYZ: the outcome's sign, or 0.
+_SIGNS = np.array([[1.0, *(sign * (basis == letter) for letter in range(3))] for basis in range(3) for sign in (1, -1)])
+_AVERAGE = _SIGNS / np.array([3.0, 1.0, 1.0, 1.0])
+
+
+def _per_wire(values: NDArray[np.float64], table: NDArray[np.float64], n_wires: int) -> NDArray[np.float64]:
+    """Apply one matrix (out, in) to each wire's axis of values (b, in**k); the result is (b, out, ..., out)."""
+    values = values.reshape(-1, *[table.shape[1]] * n_wires)
+    for _ in range(n_wires):
+        values = np.tensordot(values, table, axes=(1, 1))  # the axis done goes last, so that the next one is first
+    return values
+
+
+def _replicas(
+    words: list[str], values: Tensor, shots: NDArray[np.int64], seed: int | None, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the words' means and their variances, (b, p) each, of repeated measurements of a state in all bases."""
+    n_wires = len(words[0])
+    generator = np.random.default_rng(seed)
+    with_identity = np.hstack((np.ones((len(values), 1)), values.numpy()))
+    axes = [0, *range(1, 2 * n_wires, 2), *range(2, 2 * n_wires + 1, 2)]
+    split = (-1, *[3, 2] * n_wires)
+    chances = _per_wire(with_identity, _SIGNS, n_wires).reshape(split).transpose(axes)
+    chances = chances.reshape(len(values), 3**n_wires, 2**n_wires).clip(min=0)
+    chances /= chances.sum(-1, keepdims=True)
+    spread = np.array([3.0 ** -word.count("I") for word in words]) / shots[:, None]
+    for _ in range(count):
+        drawn = generator.multinomial(shots[:, None], chances) / shots[:, None, None]
+        drawn = drawn.reshape(-1, *[3] * n_wires, *[2] * n_wires).transpose(np.argsort(axes))
+        means = torch.from_numpy(_per_wire(drawn, _AVERAGE.T, n_wires).reshape(len(values), -1)[:, 1:].copy())
+        yield means, (1 - means.square()) * torch.from_numpy(spread)
+
+
+def _spectral(matrices: Tensor) -> Tensor:
+    """Von Neumann entropy of the nearest physical states, from eigenvalues alone."""
+    return torch.special.entr(_physical(torch.linalg.eigvalsh(matrices))).sum(-1)
+
+
+def _purity(values: Tensor, variances: Tensor, n_wires: int) -> Tensor:
+    """The unbiased purity: the square of a mean is too large by the mean's variance."""
+    return (1 + (values.square() - variances).sum(-1)) / 2**n_wires
