@@ -152,10 +152,9 @@ def _blocks(columns: list[_Column], width: int) -> list[list[_Column]]:
 def _block(n_wires: int, columns: list[_Column], gutter: int, first: bool, last: bool) -> str:
     rows: list[str] = []
     start, end = "─" if first else "┄", "─" if last else "┄"
-    spaced = any(column.gaps for column in columns)
     for wire in range(n_wires):
         label = f"{wire}: ".rjust(gutter)
         rows.append(label + start + "─".join(column.on_wire(wire) for column in columns) + end)
-        if spaced and wire < n_wires - 1:
+        if any(wire in column.gaps for column in columns):
             rows.append((" " * (gutter + 1) + " ".join(column.below(wire) for column in columns)).rstrip())
     return "\n".join(rows)

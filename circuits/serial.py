@@ -7,7 +7,7 @@ is ``[name, wires]`` or ``[name, wires, slots]`` with a primitive gate or ``rese
 """
 
 import json
-import math
+import sys
 from typing import Any, NoReturn
 
 from circuits._suggest import unknown
@@ -152,7 +152,7 @@ def _integer(value: Any, place: str, most: int, least: int = 0) -> int:
 
 
 def _number(value: Any, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise CircuitFormatError(f"{place} expects a finite number, got {_shown(value)}; write radians.")
     return float(value)
 

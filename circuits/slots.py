@@ -29,9 +29,17 @@ def _set_affine(slot: "Input | Weight | Product") -> None:
         value = getattr(slot, field)
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{kind} expects a number as {field}, got {type(value).__name__}; pass a float.")
-        if not math.isfinite(value):
-            raise ValueError(f"{kind} expects a finite {field}, got {value}; drop the NaN or infinity.")
-        object.__setattr__(slot, field, float(value))
+        number = _as_float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"{kind} expects a finite {field}, got {number}; drop the NaN or infinity.")
+        object.__setattr__(slot, field, number)
+
+
+def _as_float(number: Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer beyond the largest float
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ def as_slot(value: object) -> Slot:
             f"a slot expects Input, Weight, Product or a number, got {type(value).__name__}; data enter as Input(i), "
             "trained values as Weight(j)."
         )
-    number = float(value)
+    number = _as_float(value)
     if not math.isfinite(number):
         raise ValueError(f"a slot expects a finite angle in radians, got {number}; drop the NaN or infinity.")
     return number

@@ -34,6 +34,8 @@ LooseProduct: Any = Product
         (lambda: as_slot(True), TypeError, "a slot expects .* got bool; data enter"),
         (lambda: as_slot(torch.tensor(0.5)), TypeError, "a slot expects .* got Tensor; data enter .* Weight"),
         (lambda: as_slot(-INF), ValueError, "a slot expects a finite angle in radians, got -inf; drop the NaN"),
+        (lambda: as_slot(10**400), ValueError, "a slot expects a finite angle in radians, got inf; drop"),
+        (lambda: LooseWeight(0, 10**400), ValueError, "Weight expects a finite scale, got inf; drop"),
         (lambda: scaled(1e300, 1e300), ValueError, "a slot expects a finite angle in radians, got inf; drop"),
     ],
 )
