@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from circuits._suggest import unknown
+from qlm.controls import check_mode
 from qlm.presets import PRESETS
 from qlm.registry import complete_entry
 from qlm.tokenizer import EOS_ID, PAD_ID, VOCAB_SIZE
@@ -61,7 +62,10 @@ class QLMConfig(PreTrainedConfig):
             if name not in own and name not in _HUGGING_FACE_KEYS and not name.startswith("_"):
                 raise ValueError(unknown("config key", name, QLM_KEYS))
         if self.d_model < 1 or self.vocab_size < 2:
-            raise ValueError(f"a model expects d_model >= 1 and vocab_size >= 2, got {self.d_model}, {self.vocab_size}.")
+            raise ValueError(
+                f"a model expects d_model >= 1 and vocab_size >= 2, got {self.d_model}, {self.vocab_size}."
+            )
+        check_mode(self.quantum)
         entries = PRESETS["tiny-hybrid"]["blocks"] if self.blocks is None else self.blocks
         self.blocks = [complete_entry(entry, self.quantum) for entry in entries]
         super().__post_init__(**kwargs)

@@ -56,23 +56,27 @@ class CircuitCore(nn.Module):
 
 
 class TwinCore(nn.Module):
-    """The classical control: a tanh network with one hidden layer, and a learned scalar hardness.
+    """The classical control: a tanh network whose one hidden layer feeds the features and a learned scalar hardness.
 
-    ``n_hidden`` makes its parameter count the nearest to ``n_parameters``, the circuit's weights: equal to within one
-    hidden unit. Angles are divided by pi first, so that inputs are in [-1, 1].
+    The hidden width makes its parameter count the nearest to ``n_parameters``, the circuit's weights: equal to within
+    the larger of 2 % and one hidden unit, else ValueError. Angles are divided by pi first, so that inputs are in
+    [-1, 1].
 
     >>> TwinCore(4, 8, 36).n_parameters
-    39
+    37
     """
 
     def __init__(self, n_inputs: int, n_outputs: int, n_parameters: int) -> None:
         super().__init__()
-        per_unit = n_inputs + n_outputs + 1
-        fixed = n_outputs + n_inputs + 1
-        n_hidden = max(1, round((n_parameters - fixed) / per_unit))
+        unit, biases = n_inputs + n_outputs + 2, n_outputs + 1
+        n_hidden = max(1, round((n_parameters - biases) / unit))
+        if abs(n_hidden * unit + biases - n_parameters) > max(unit, 0.02 * n_parameters):
+            raise ValueError(
+                f"a twin expects a circuit of at least {biases} weights, got {n_parameters}: no network of {n_inputs} "
+                f"inputs and {n_outputs} features is as small; deepen the circuit or use another mode."
+            )
         self.inner = nn.Linear(n_inputs, n_hidden)
-        self.outer = nn.Linear(n_hidden, n_outputs)
-        self.scalar = nn.Linear(n_inputs, 1)
+        self.outer = nn.Linear(n_hidden, n_outputs + 1)
 
     @property
     def n_parameters(self) -> int:
@@ -80,10 +84,22 @@ class TwinCore(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, angles: Tensor) -> Tensor:
-        return torch.tanh(self.outer(torch.tanh(self.inner(angles / math.pi))))
+        return torch.tanh(self._outer(angles)[..., :-1])
 
     def hardness(self, angles: Tensor) -> Tensor:
-        return torch.sigmoid(self.scalar(angles / math.pi)).squeeze(-1)
+        return torch.sigmoid(self._outer(angles)[..., -1])
+
+    def _outer(self, angles: Tensor) -> Tensor:
+        return self.outer(torch.tanh(self.inner(angles / math.pi)))
+
+
+def check_mode(mode: str) -> None:
+    """Raise ValueError for a mode that is not one of ``QUANTUM_MODES`` (did you mean ...).
+
+    >>> check_mode("twin")
+    """
+    if mode not in QUANTUM_MODES:
+        raise ValueError(unknown("quantum mode", mode, QUANTUM_MODES))
 
 
 def build_core(
@@ -99,8 +115,7 @@ def build_core(
     >>> build_core("off", reuploading(2, 1), (Z(0),), "statevector") is None
     True
     """
-    if mode not in QUANTUM_MODES:
-        raise ValueError(unknown("quantum mode", mode, QUANTUM_MODES))
+    check_mode(mode)
     if mode == "off":
         return None
     if mode == "twin":

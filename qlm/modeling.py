@@ -36,12 +36,17 @@ class QLMPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, QuantumLayer | TTLinear):
-            module.reset_parameters()
-        elif isinstance(module, Block):
-            module.init_weights()
+        """Draw what no checkpoint gave; transformers marks parameters that were read."""
+        if isinstance(module, Block | TTLinear):  # they write into parameters that may have been read: put those back
+            read = [tensor for tensor in module.parameters() if getattr(tensor, "_is_hf_initialized", False)]
+            values = [tensor.clone() for tensor in read]
+            module.init_weights() if isinstance(module, Block) else module.reset_parameters()
+            for tensor, value in zip(read, values, strict=True):
+                tensor.copy_(value)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, 0.0, self.config.initializer_range)
+        elif isinstance(module, QuantumLayer | nn.Linear | nn.Conv1d | nn.RMSNorm):
+            module.reset_parameters()
 
     def quantum_layers(self) -> Iterator[tuple[str, QuantumLayer]]:
         """Yield the circuits' layers by name."""
@@ -104,6 +109,8 @@ class QLMModel(QLMPreTrainedModel):
         state = past_key_values
         if keep and state is None:
             state = RecurrentState(len(self.layers))
+        if state is not None:
+            state.check(len(self.layers), len(inputs_embeds))
         hidden, losses = self._through_blocks(inputs_embeds, _mask(attention_mask, inputs_embeds), state)
         if state is not None:
             state.advance(hidden.shape[1])
@@ -159,7 +166,17 @@ def _check_ids(input_ids: Tensor, vocab_size: int) -> None:
     if low < 0 or high >= vocab_size:
         bad = low if low < 0 else high
         index = tuple(int(k) for k in (input_ids == bad).nonzero()[0])
-        raise IndexError(f"token ids expect 0 to {vocab_size - 1}, got {bad} first at index {index}; check the tokenizer.")
+        raise IndexError(
+            f"token ids expect 0 to {vocab_size - 1}, got {bad} first at index {index}; check the tokenizer."
+        )
+
+
+def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | float:
+    """This call's part of a step's loss: Trainer sums, over accumulation steps and processes, losses that are each
+    divided by the number of labels in all of them."""
+    if num_items_in_batch is None:
+        return 1.0
+    return (labels[:, 1:] != -100).sum() / num_items_in_batch
 
 
 class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
@@ -201,7 +218,11 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
     ) -> dict[str, Any]:
         """Hand on what transformers prepares; once the state holds the prefix, new tokens need no padding mask."""
         prepared = super().prepare_inputs_for_generation(
-            input_ids, attention_mask=attention_mask, is_first_iteration=is_first_iteration, use_cache=use_cache, **kwargs
+            input_ids,
+            attention_mask=attention_mask,
+            is_first_iteration=is_first_iteration,
+            use_cache=use_cache,
+            **kwargs,
         )
         prepared["attention_mask"] = attention_mask if is_first_iteration or not use_cache else None
         return prepared
@@ -228,5 +249,5 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
             if output.auxiliary_loss is not None:
-                loss = loss + output.auxiliary_loss
+                loss = loss + _share(labels, kwargs.get("num_items_in_batch")) * output.auxiliary_loss
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)

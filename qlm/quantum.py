@@ -1,6 +1,6 @@
 """A circuit as a torch layer.
 
-Axis legend: b batch, i inputs, o observables.
+Axis legend: b batch, i inputs, o observables; ... any leading axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class LayerReport:
 
 
 class QuantumLayer(nn.Module):
-    """``f_j(x) = <0| U(x, w)^dagger O_j U(x, w) |0>``: (b, n_inputs) to (b, n_observables); owns only the weights w.
+    """``f_j(x) = <0| U(x, w)^dagger O_j U(x, w) |0>``: (..., i) to (..., o); owns only the weights w.
 
     ``backend`` is a string or a Backend; ``gradient`` None means the backend's native method, or one batched
     parameter-shift call where it has none. Angles are in radians; fresh weights are N(0, ``spread``**2), and spread 0
@@ -68,20 +68,22 @@ class QuantumLayer(nn.Module):
         nn.init.normal_(self.weights, 0.0, self.spread)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the expectations (b, o) in the inputs' dtype; ``report`` then says what the call cost."""
+        """Return the expectations (..., o) in the inputs' floating dtype; ``report`` then says what the call cost."""
+        flat = inputs if inputs.ndim < 3 else inputs.flatten(0, -2)
         with self._labelled():
             estimate = expectations_with_gradient(
                 self.backend,
                 self.circuit,
-                inputs,
+                flat,
                 self._weights_for(inputs),
                 self.observables,
                 gradient=self.gradient,
                 seed=self._seed(),
             )
-        stderr = float(estimate.stderr.mean()) if len(inputs) else 0.0
-        self.report = LayerReport(len(inputs), estimate.shots, stderr)
-        return estimate.values.to(inputs.dtype)
+        stderr = float(estimate.stderr.mean()) if len(flat) else 0.0
+        self.report = LayerReport(len(flat), estimate.shots, stderr)
+        values = estimate.values.unflatten(0, inputs.shape[:-1]) if inputs.ndim > 2 else estimate.values
+        return values.to(inputs.dtype) if inputs.is_floating_point() else values
 
     def entropy(self, inputs: Tensor, wires: Sequence[int], kind: str = "von_neumann") -> Estimate:
         """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""

@@ -3,7 +3,7 @@
 Axis legend: b batch; one tuple of tensors (b, ...) per block, empty for blocks without state.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,15 @@ class RecurrentState:
     def advance(self, n_tokens: int) -> None:
         """Count tokens that the blocks have taken in."""
         self.seen += n_tokens
+
+    def check(self, n_blocks: int, batch: int) -> None:
+        """Raise ValueError unless the state is one of ``n_blocks`` blocks and ``batch`` rows."""
+        rows = {len(tensor) for tensors in self.blocks for tensor in tensors}
+        if self.n_blocks != n_blocks or not rows <= {batch}:
+            raise ValueError(
+                f"the model expects a state of {n_blocks} blocks and {batch} rows, got {self.n_blocks} blocks and "
+                f"{max(rows, default=batch)} rows; start from a fresh RecurrentState({n_blocks})."
+            )
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "RecurrentState":
         moved = [tuple(function(tensor) for tensor in tensors) for tensors in self.blocks]
@@ -93,14 +102,19 @@ class RecurrentState:
                 metadata = opened.metadata() or {}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 -- not a dict
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"a saved state expects a safetensors file, got {path} ({error}); save it again.") from None
+            raise ValueError(
+                f"a saved state expects a safetensors file, got {path} ({error}); save it again."
+            ) from None
         if metadata.get("format") != _FORMAT:
-            raise ValueError(f"a saved state expects the format {_FORMAT}, got {metadata.get('format')} in {path}.")
+            raise ValueError(
+                f"a saved state expects the format {_FORMAT}, got {metadata.get('format')} in {path}; write it with "
+                "RecurrentState.save."
+            )
         n_blocks = int(metadata["n_blocks"])
         blocks = [_parts(tensors, block) for block in range(n_blocks)]
         return RecurrentState(n_blocks, int(metadata["seen"]), blocks)
 
 
 def _parts(tensors: dict[str, Tensor], block: int) -> tuple[Tensor, ...]:
-    names: Sequence[str] = [name for name in tensors if name.startswith(f"{block}.")]
-    return tuple(tensors[f"{block}.{part}"] for part in range(len(names)))
+    count = sum(name.startswith(f"{block}.") for name in tensors)
+    return tuple(tensors[f"{block}.{part}"] for part in range(count))

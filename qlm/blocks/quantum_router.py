@@ -13,7 +13,7 @@ from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
 from qlm.blocks.base import Block, BlockOutput, Context
-from qlm.controls import CircuitCore, build_core
+from qlm.controls import CircuitCore, build_core, check_mode
 
 _TEMPERATURE = 0.05
 """Width of the sigmoid that stands in for the hard threshold in the backward pass."""
@@ -34,6 +34,7 @@ class QuantumRouterConfig:
     hardness_weight: float = 0.1
 
     def __post_init__(self) -> None:
+        check_mode(self.quantum)
         if not (0 < self.budget <= 1 and 0 <= self.exploration <= 1):
             raise ValueError(
                 f"quantum_router expects 0 < budget <= 1 and 0 <= exploration <= 1, got {self.budget} and "
