@@ -3,6 +3,7 @@
 Axis legend: b batch, o observables, t times, k wires asked for, N = 2**n amplitudes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -13,10 +14,8 @@ from torch import Tensor
 from backends import linalg
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from backends.statevector.program import Monomial, monomials
-from backends.statevector.reference import advance, start
+from backends.statevector.reference import advance, apply_word, start
 from circuits import GATES, Circuit, PauliSum
-from circuits.gates import pauli_matrix
 from circuits.observables import Word
 
 _MAX_WIRES = 24
@@ -51,6 +50,7 @@ class Statevector(Backend):
     def _expectations(
         self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request
     ) -> Estimate:
+        _refuse_shots(request)
         return Estimate(_expect(circuit, _run(circuit, angles), observables))
 
     def _expectations_along(
@@ -61,15 +61,16 @@ class Statevector(Backend):
         times: tuple[int, ...],
         request: Request,
     ) -> Estimate:
-        density = not circuit.is_unitary
-        vectors, reached, values = start(circuit, angles, density), 0, []
+        _refuse_shots(request)
+        vectors, reached, values = _start(circuit, angles), 0, []
         for count in times:
-            vectors = advance(circuit, reached, count, vectors, angles, density)
+            vectors = advance(circuit, reached, count, vectors, angles, not circuit.is_unitary)
             values.append(_expect(circuit, vectors, observables))
             reached = count
         return Estimate(torch.stack(values, 1))
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
+        _refuse_shots(request)
         full = _weights(circuit, _run(circuit, angles)).T
         batch = len(full)
         rest = [wire for wire in range(circuit.n_wires) if wire not in wires]
@@ -83,14 +84,15 @@ class Statevector(Backend):
     def _samples(
         self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
     ) -> Tensor:
-        probabilities = self._probabilities(circuit, angles, wires, Request()).values.clamp(min=0).cpu()
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        probabilities = self._probabilities(circuit, angles, wires, Request()).values.double().clamp(min=0).cpu()
+        generator = None if seed is None else torch.Generator().manual_seed(seed)  # None: torch's own
         outcomes = torch.multinomial(probabilities, shots, replacement=True, generator=generator)
         shifts = torch.arange(len(wires) - 1, -1, -1)
         return ((outcomes[..., None] >> shifts) & 1).to(angles.device, torch.uint8)
 
     def _density(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
+        _refuse_shots(request)
+        _check_matrix("a density matrix", len(wires))
         vectors = _run(circuit, angles).T
         if circuit.is_unitary:
             return Estimate(linalg.reduced_density(vectors, wires))
@@ -103,20 +105,35 @@ class Statevector(Backend):
         rest = tuple(wire for wire in range(circuit.n_wires) if wire not in wires)
         if circuit.is_unitary and len(rest) < len(wires):
             if not rest:
-                return Estimate(torch.zeros_like(angles[:, :1]).sum(1) + 0 * angles.sum(1))
+                return Estimate(0 * angles.sum(1))
             wires = rest  # both sides of a pure state have one spectrum: take the smaller
         return Estimate(linalg.entropy(self._density(circuit, angles, wires, request).values, kind))
 
 
 def _run(circuit: Circuit, angles: Tensor) -> Tensor:
     """Return the final vectors: (2**n, b), or (4**n, b) of the density matrix for circuits with resets."""
-    density = not circuit.is_unitary
-    if density and 2 * circuit.n_wires > _MAX_WIRES:
+    return advance(circuit, 0, len(circuit.ops), _start(circuit, angles), angles, not circuit.is_unitary)
+
+
+def _start(circuit: Circuit, angles: Tensor) -> Tensor:
+    if not circuit.is_unitary:
+        _check_matrix("a circuit with resets", circuit.n_wires)
+    return start(circuit, angles, not circuit.is_unitary)
+
+
+def _check_matrix(what: str, n_wires: int) -> None:
+    if 2 * n_wires > _MAX_WIRES:
         raise ValueError(
-            f"a circuit with resets expects at most {_MAX_WIRES // 2} wires here, got {circuit.n_wires}: it runs as a "
-            "density matrix; use fewer wires."
+            f"{what} expects at most {_MAX_WIRES // 2} wires here, got {n_wires}: a density matrix has 4**k entries; "
+            "use fewer wires."
         )
-    return advance(circuit, 0, len(circuit.ops), start(circuit, angles, density), angles, density)
+
+
+def _refuse_shots(request: Request) -> None:
+    if request.shots is not None:
+        raise ValueError(
+            f"backend 'statevector' expects shots=None, got {request.shots}: it is exact; use samples, or 'aer'."
+        )
 
 
 def _weights(circuit: Circuit, vectors: Tensor) -> Tensor:
@@ -127,35 +144,47 @@ def _weights(circuit: Circuit, vectors: Tensor) -> Tensor:
     return vectors.reshape(size, size, -1).diagonal(dim1=0, dim2=1).real.T
 
 
-@lru_cache(maxsize=4096)
-def _word(word: Word, n_wires: int) -> Monomial:
-    """A Pauli word on all amplitudes."""
-    wires, letters = tuple(wire for wire, _ in word), "".join(letter for _, letter in word)
-    return monomials(pauli_matrix(letters), wires, n_wires)[0]
+@lru_cache(maxsize=256)
+def _signs(words: tuple[Word, ...], n_wires: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Signs of Z words in two factors, since ``(-1)**(z.x)`` is one over the first half of the wires times one over the
+    rest: (words, 2**high), (distinct, 2**low) and the row of the latter for each word. Whole rows would not fit memory.
+    """
+    high = n_wires // 2
+    halves = [([w for w, _ in word if w < high], [w - high for w, _ in word if w >= high]) for word in words]
+    distinct = list(dict.fromkeys(tuple(low) for _, low in halves))
+    rows = torch.tensor([distinct.index(tuple(low)) for _, low in halves])
+    lows = torch.stack([_sign_row(low, n_wires - high) for low in distinct])
+    return torch.stack([_sign_row(upper, high) for upper, _ in halves]), lows, rows
+
+
+def _sign_row(wires: Sequence[int], n_wires: int) -> Tensor:
+    states = torch.arange(2**n_wires)
+    bits = sum(((states >> (n_wires - 1 - wire)) & 1 for wire in wires), torch.zeros_like(states))
+    return 1.0 - 2.0 * (bits % 2)
 
 
 def _expect(circuit: Circuit, vectors: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
-    """Return ``<O_j>``, shape (b, o): diagonal words by one product with the probabilities, others one gather each."""
+    """Return ``<O_j>``, shape (b, o): diagonal words from the probabilities, others by applying them."""
     words = list(dict.fromkeys(word for observable in observables for word, _ in observable.terms))
     weights = _weights(circuit, vectors)
     coefficients = weights.new_tensor([[dict(o.terms).get(word, 0.0) for word in words] for o in observables])
-    diagonal = [word for word in words if all(letter == "Z" for _, letter in word)]
+    diagonal = tuple(word for word in words if all(letter == "Z" for _, letter in word))
     columns: dict[Word, Tensor] = {}
     if diagonal:
-        signs = torch.stack([torch.from_numpy(_word(word, circuit.n_wires).phase.real) for word in diagonal])
-        columns.update(zip(diagonal, signs.to(weights) @ weights, strict=True))
+        highs, lows, rows = (part.to(weights.device) for part in _signs(diagonal, circuit.n_wires))
+        split = weights.reshape(highs.shape[1], lows.shape[1], -1)
+        reduced = (lows.to(weights) @ split).index_select(1, rows)
+        columns.update(zip(diagonal, torch.einsum("wh,hwb->wb", highs.to(weights), reduced), strict=True))
     for word in words:
         if word not in columns:
-            columns[word] = _off_diagonal(circuit, vectors, _word(word, circuit.n_wires))
+            columns[word] = _off_diagonal(circuit, vectors, word)
     return torch.stack([columns[word] for word in words], 1) @ coefficients.T
 
 
-def _off_diagonal(circuit: Circuit, vectors: Tensor, word: Monomial) -> Tensor:
+def _off_diagonal(circuit: Circuit, vectors: Tensor, word: Word) -> Tensor:
     """``<psi|P|psi>``, or ``Tr P rho``, shape (b,)."""
-    index = torch.from_numpy(word.index).to(vectors.device)
-    phase = torch.from_numpy(word.phase).to(vectors)[:, None]
     if circuit.is_unitary:
-        return (vectors.conj() * phase * vectors.index_select(0, index)).sum(0).real
+        return (vectors.conj() * apply_word(word, vectors, circuit.n_wires)).sum(0).real
     size = 2**circuit.n_wires
-    flat = index * size + torch.arange(size, device=vectors.device)
-    return (phase * vectors.index_select(0, flat)).sum(0).real
+    applied = apply_word(word, vectors, 2 * circuit.n_wires)  # the first n wires are the rows
+    return applied.reshape(size, size, -1).diagonal(dim1=0, dim2=1).sum(-1).real

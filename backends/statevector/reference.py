@@ -1,92 +1,131 @@
-"""The obvious executor, in torch: any device, complex64 or complex128, differentiable as often as torch can.
+"""The executor in torch: any device, complex64 or complex128, differentiable as often as torch can.
 
+A gate is unitary, so its gradient is the inverse gate: fixed gates save nothing, rotations save their output alone.
 Axis legend: N amplitudes, b batch; vectors are (N, b). A run of steps that no input enters is applied to the identity
 first, so that it costs N columns instead of b (``_MAX_DENSE`` bounds N).
 """
 
-from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
-from backends.statevector.program import Discard, Fixed, Monomial, Rotation, Step, steps
+from backends.statevector.program import Discard, Fixed, Frame, Rotation, Step, pauli, steps
 from circuits import Circuit
+from circuits.observables import Word
 
 _MAX_DENSE = 64
 
 
-class _Permute(torch.autograd.Function):
-    """Rows taken by a permutation; the gradient is a gather too, where autograd's own would be a slow scatter."""
+def _blocks(frame: Frame, vectors: Tensor) -> Tensor:
+    return vectors.reshape(*frame.shape, vectors.shape[-1])
+
+
+class _ApplyFixed(torch.autograd.Function):
+    """A gate without angle: out[r] = sum_c entry[r, c] in[c], block by block."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(index, inverse)
-        return rows.index_select(0, index)
+    def forward(vectors: Tensor, step: Fixed) -> Tensor:
+        source = _blocks(step.frame, vectors)
+        out = torch.empty_like(source, memory_format=torch.contiguous_format)
+        for where, ((first, entry), *others) in zip(step.frame.at, step.rows, strict=True):
+            torch.mul(source[step.frame.at[first]], entry, out=out[where])
+            for column, further in others:
+                out[where].add_(source[step.frame.at[column]], alpha=further)
+        return out.reshape(vectors.shape)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        index, inverse = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue] -- set by torch
-        return _Permute.apply(gradients[0], inverse, index), None, None  # pyright: ignore[reportReturnType]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Fixed], output: Tensor) -> None:
+        ctx.step = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return apply_fixed(ctx.step.inverse(), gradients[0]), None
 
 
-@lru_cache(maxsize=4096)
-def _constants(monomial_id: "_ById", dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    monomial = monomial_id.value
-    phase = torch.from_numpy(monomial.phase).to(device, dtype)[:, None]
-    if monomial.index is None:
-        return phase, torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    assert monomial.inverse is not None
-    return phase, torch.from_numpy(monomial.index).to(device), torch.from_numpy(monomial.inverse).to(device)
+def apply_fixed(step: Fixed, vectors: Tensor) -> Tensor:
+    """Return the gate's action on vectors (N, b)."""
+    return _ApplyFixed.apply(vectors, step)  # pyright: ignore[reportReturnType] -- torch leaves apply untyped
 
 
-class _ById:
-    """A monomial as a cache key: programs are cached, so identity is enough and hashing arrays is spared."""
+class _Rotate(torch.autograd.Function):
+    """out[r] = phase (cos(t/2) in[r] - i sign sin(t/2) P[r, c] in[c]), c the one column of row r of the word P."""
 
-    __slots__ = ("value",)
+    @staticmethod
+    def forward(vectors: Tensor, angle: Tensor, step: Rotation) -> Tensor:
+        source = _blocks(step.frame, vectors)
+        out = torch.empty_like(source, memory_format=torch.contiguous_format)
+        cos, sin = torch.cos(angle / 2), torch.sin(angle / 2) * (-1j * step.sign)
+        if step.phase:
+            turn = torch.polar(torch.ones_like(angle), step.phase * angle)
+            cos, sin = turn * cos, turn * sin
+        factors = {entry: sin * entry for _, entry in step.word}
+        cos = cos.to(sin.dtype)
+        for row, (column, entry) in enumerate(step.word):
+            where = step.frame.at[row]
+            if column == row:
+                torch.mul(source[where], cos + factors[entry], out=out[where])
+            else:
+                torch.mul(source[where], cos, out=out[where])
+                out[where].addcmul_(source[step.frame.at[column]], factors[entry])
+        return out.reshape(vectors.shape)
 
-    def __init__(self, value: Monomial) -> None:
-        self.value = value
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Rotation], output: Tensor) -> None:
+        ctx.save_for_backward(output, inputs[1])
+        ctx.step = inputs[2]
 
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and self.value is other.value
-
-
-def _apply_monomial(monomial: Monomial, vectors: Tensor) -> Tensor:
-    phase, index, inverse = _constants(_ById(monomial), vectors.dtype, vectors.device)
-    if monomial.index is None:
-        return phase * vectors
-    moved: Tensor = _Permute.apply(vectors, index, inverse)  # pyright: ignore[reportAssignmentType]
-    return phase * moved
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        out, angle = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        back = _rotate(ctx.step, gradients[0], -angle) if wanted[0] else None
+        return back, _slope(ctx.step, gradients[0], out, angle) if wanted[1] else None, None
 
 
-def _rotate(step: Rotation, vectors: Tensor, angles: Tensor) -> Tensor:
-    angle = angles[:1, step.column] if step.shared else angles[:, step.column]
-    cos, sin = torch.cos(angle / 2), torch.sin(angle / 2)
-    turned = cos * vectors - (1j * step.sign) * sin * _apply_monomial(step.word, vectors)
-    return turned if step.phase == 0 else torch.polar(torch.ones_like(angle), step.phase * angle) * turned
+def _slope(step: Rotation, gradient: Tensor, out: Tensor, angle: Tensor) -> Tensor:
+    """``Re <gradient| (i phase - i sign P / 2) |out>`` per sample, summed where one angle served all samples."""
+    left, right = _blocks(step.frame, gradient), _blocks(step.frame, out)
+    total = torch.zeros_like(angle)
+    for row, (column, entry) in enumerate(step.word):
+        bra = left[step.frame.at[row]].conj()
+        total = total + _real_overlap(bra, right[step.frame.at[column]], -0.5j * step.sign * entry, angle)
+        if step.phase:
+            total = total + _real_overlap(bra, right[step.frame.at[row]], 1j * step.phase, angle)
+    return total
+
+
+def _real_overlap(bra: Tensor, ket: Tensor, factor: complex, angle: Tensor) -> Tensor:
+    overlap = (bra * ket).sum(tuple(range(ket.ndim - 1)))
+    scaled = (overlap * factor).real
+    return scaled if len(scaled) == len(angle) else scaled.sum(0, keepdim=True)
+
+
+def _rotate(step: Rotation, vectors: Tensor, angle: Tensor) -> Tensor:
+    return _Rotate.apply(vectors, angle, step)  # pyright: ignore[reportReturnType] -- torch leaves apply untyped
 
 
 def _discard(step: Discard, vectors: Tensor) -> Tensor:
     """Sum of the (0, 0) and (1, 1) blocks of the wire, put in the (0, 0) block."""
-    states = torch.arange(len(vectors), device=vectors.device)
-    row, column = (states // step.stride) % 2, (states // step.column_stride) % 2
-    empty = ((row == 0) & (column == 0))[:, None]
-    partner = vectors.index_select(0, states ^ (step.stride | step.column_stride))
-    return torch.where(empty, vectors + partner, torch.zeros_like(vectors))
+    source = _blocks(step.frame, vectors)
+    first, *_, last = step.frame.at
+    out = torch.zeros_like(source)
+    out[first] = source[first] + source[last]
+    return out.reshape(vectors.shape)
 
 
 def _apply(step: Step, vectors: Tensor, angles: Tensor) -> Tensor:
     if isinstance(step, Rotation):
-        return _rotate(step, vectors, angles)
-    if isinstance(step, Discard):
-        return _discard(step, vectors)
-    terms = [_apply_monomial(term, vectors) for term in step.terms]
-    return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)
+        return _rotate(step, vectors, angles[:1, step.column] if step.shared else angles[:, step.column])
+    return _discard(step, vectors) if isinstance(step, Discard) else apply_fixed(step, vectors)
+
+
+def apply_word(word: Word, vectors: Tensor, width: int) -> Tensor:
+    """Return a Pauli word's action on vectors (2**width, b), one letter after the other."""
+    for wire, letter in word:
+        vectors = apply_fixed(pauli(letter, wire, width), vectors)
+    return vectors
 
 
 def _is_shared(step: Step) -> bool:
