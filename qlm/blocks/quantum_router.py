@@ -69,7 +69,7 @@ class QuantumRouter(Block):
     Angles ``x_t = pi tanh(W norm(h_t))``; s_t = sigmoid(v . norm(h_t)) is a cheap causal predictor of the hardness
     ``S(rho_A(x_t)) / S_max``, trained on the circuit's measured entropy of the routed tokens and of a random 5 % more.
     The threshold theta is a parameter: hard forward, sigmoid backward (a straight-through gradient), with the squared
-    distance of the mean gate from ``budget`` as a loss. Hardness handed on: measured on routed tokens, predicted on
+    distance of the routed share from ``budget`` as a loss. Hardness handed on: measured on routed tokens, predicted on
     the others; 1 everywhere for "off". The choice for a token reads that token's stream alone, so it is causal and
     independent of the batch. Cost: O(n d w), and m circuits.
 
@@ -96,6 +96,9 @@ class QuantumRouter(Block):
         self.core = build_core(config.quantum, self.circuit, observables, backend)
         self.fast = nn.Linear(self.circuit.n_inputs, len(observables))
         self.decode = nn.Linear(len(observables), d_model)
+        if self.core is None:  # nothing is routed, and distributed training waits for every gradient it was promised
+            self.predict.requires_grad_(False)
+            self.threshold.requires_grad_(False)
         self.init_weights()
 
     @torch.no_grad()
@@ -126,28 +129,31 @@ class QuantumRouter(Block):
             hardness = torch.ones_like(hidden[..., 0])
             return BlockOutput(hidden + self.decode(features).reshape(hidden.shape), hardness=hardness)
         predicted = torch.sigmoid(self.predict(normed)).flatten()
-        soft = torch.sigmoid((predicted.detach() - self.threshold) / _TEMPERATURE)
         routed = (predicted > self.threshold) & real
+        gate = self._gate(predicted, routed)
         visited = routed
         if self.training and self.config.exploration > 0:
             visited = routed | ((torch.rand(len(angles), device=angles.device) < self.config.exploration) & real)
         index = visited.nonzero().squeeze(1)
         measured = self.core.hardness(angles[index])
-        # Forward: 1 for routed tokens, 0 for explored ones; backward: the sigmoid's slope for both.
-        gate = routed[index].to(soft.dtype) + soft[index] - soft[index].detach()
-        delta = gate[:, None] * (self.core(angles[index]) - features[index])
+        delta = gate[index, None] * (self.core(angles[index]) - features[index])
         blended = features.index_add(0, index, delta)
         update = self.decode(blended).reshape(hidden.shape)
         hardness = predicted.detach().masked_scatter(routed, measured[routed[index]])
         self._write_report(real, routed, index, hardness, delta, update)
-        loss = self._loss(predicted[index], measured.detach(), soft[real]) if self.training else None
+        loss = self._loss(predicted[index], measured.detach(), gate[real]) if self.training else None
         shape = hidden.shape[:2]
         return BlockOutput(hidden + update, (), hardness.reshape(shape), routed.reshape(shape), loss)
 
-    def _loss(self, predicted: Tensor, measured: Tensor, soft: Tensor) -> Tensor:
-        """Squared error of the hardness predictor, and squared distance of the mean gate from the budget."""
+    def _gate(self, predicted: Tensor, routed: Tensor) -> Tensor:
+        """1 for routed tokens and 0 for the others, with the slope of a sigmoid for the threshold's gradient."""
+        soft = torch.sigmoid((predicted.detach() - self.threshold) / _TEMPERATURE)
+        return routed.to(soft.dtype) + (soft - soft.detach())
+
+    def _loss(self, predicted: Tensor, measured: Tensor, gate: Tensor) -> Tensor:
+        """Squared error of the hardness predictor, and squared distance of the routed share from the budget."""
         error = (predicted - measured).square().sum() / max(1, len(measured))
-        excess = (soft.sum() / max(1, len(soft)) - self.config.budget).square()
+        excess = (gate.sum() / max(1, len(gate)) - self.config.budget).square()
         return self.config.hardness_weight * error + self.config.budget_weight * excess
 
     @torch.no_grad()
