@@ -35,7 +35,7 @@ class Harmonic(Block):
     ``a_k = exp(-1/tau_k)`` at the start. The prediction p in (0, 1) is one learned gain per channel, so the error
     folds into the decay, ``a_k - (1 - a_k) p_k`` in (-1, 1), and each level stays one scan. u is a causal depthwise
     convolution of the normalised stream, and a gate silu(g(t)) multiplies the output. State: the levels (b, K, d) and
-    the last c - 1 convolution inputs (b, c - 1, d): constant in the length. Padding moves no state. Cost O(l d**2).
+    the last c - 1 convolution inputs (b, c - 1, d): constant in the length. Left padding moves no state. Cost O(l d**2).
 
     Source: the hierarchy of the Harmonic system (Zenodo 20381713), in the form of a gated linear recurrence.
 
@@ -54,7 +54,7 @@ class Harmonic(Block):
         self.convolution = nn.Conv1d(d_model, d_model, config.taps, groups=d_model)
         self.value_gate = nn.Linear(d_model, 2 * d_model, bias=False)
         self.decay = nn.Linear(d_model, len(config.taus) * d_model)
-        self.prediction = nn.Parameter(torch.zeros(len(config.taus) - 1, d_model))
+        self.prediction = nn.Parameter(torch.zeros(len(config.taus) - 1, d_model), requires_grad=len(config.taus) > 1)
         self.out = nn.Linear(d_model, d_model, bias=False)
         self.init_weights()
 
@@ -75,8 +75,10 @@ class Harmonic(Block):
         levels, tail = context.state or (None, None)
         u, tail = self._convolve(normed, tail)
         value, gate = self.value_gate(u).chunk(2, -1)
-        decays = torch.sigmoid(self.decay(u)).chunk(len(self.taus), -1)
-        signal, total, finals = value, torch.zeros_like(value), []
+        logits = self.decay(u)
+        # In bfloat16 a decay near 1 would have one of four values: decays and levels are never narrower than float32.
+        decays = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).chunk(len(self.taus), -1)
+        signal, total, finals = value.to(decays[0].dtype), torch.zeros_like(decays[0]), []
         for level, a in enumerate(decays):
             gain = torch.sigmoid(self.prediction[level - 1]) if level else 0.0
             decay, drive = a - (1 - a) * gain, (1 - a) * signal
@@ -86,7 +88,7 @@ class Harmonic(Block):
             signal, final = scan(decay, drive, None if levels is None else levels[:, level].to(drive.dtype))
             finals.append(final)
             total = total + signal
-        update = self.out(total * functional.silu(gate))
+        update = self.out(total.to(gate.dtype) * functional.silu(gate))
         return BlockOutput(hidden + update, (torch.stack(finals, 1), tail))
 
     def _convolve(self, normed: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -95,4 +97,4 @@ class Harmonic(Block):
             tail = normed.new_zeros(normed.shape[0], self.taps - 1, normed.shape[2])
         padded = torch.cat((tail.to(normed.dtype), normed), 1)
         u = functional.silu(self.convolution(padded.mT)).mT
-        return u, padded[:, padded.shape[1] - (self.taps - 1) :]
+        return u, padded[:, padded.shape[1] - (self.taps - 1) :].clone()  # a view would keep the whole part alive
