@@ -109,7 +109,7 @@ def random_slot(rng: np.random.Generator, n_inputs: int, n_weights: int, depth: 
     kinds = ["number"] + ["input"] * 2 * (n_inputs > 0) + ["weight"] * 2 * (n_weights > 0) + ["product"] * (depth > 0)
     kind = kinds[rng.integers(len(kinds))]
     bare = rng.random() < 0.3
-    scale, shift = (1.0, 0.0) if bare else (round(rng.uniform(-2, 2), 3), round(rng.uniform(-1, 1), 3))
+    scale, shift = (1.0, 0.0) if bare else (round(rng.uniform(-1.5, 1.5), 3), round(rng.uniform(-1, 1), 3))
     if kind == "number":
         return float(rng.uniform(-np.pi, np.pi))
     if kind == "input":
@@ -117,7 +117,7 @@ def random_slot(rng: np.random.Generator, n_inputs: int, n_weights: int, depth: 
     if kind == "weight":
         return Weight(int(rng.integers(n_weights)), scale, shift)
     left, right = (random_slot(rng, n_inputs, n_weights, depth - 1) for _ in range(2))
-    return Product(left, right, scale, shift)
+    return Product(left, right, round(rng.uniform(-0.3, 0.3), 3), shift)  # small, so that float32 angles mean something
 
 
 def random_circuit(
@@ -155,17 +155,17 @@ def random_data(rng: np.random.Generator, circuit: Circuit, batch: int) -> tuple
     return rng.uniform(-3, 3, (batch, circuit.n_inputs)), rng.uniform(-3, 3, circuit.n_weights)
 
 
-_AFFINE = {"scale": st.floats(-8, 8), "shift": st.floats(-8, 8)}
+_AFFINE = {"scale": st.floats(-2, 2), "shift": st.floats(-2, 2)}
 
 
 def slots_strategy(n_inputs: int = 3, n_weights: int = 4) -> st.SearchStrategy[Slot]:
     """Any slot, products nested a few deep."""
     leaf = st.one_of(
-        st.floats(-8, 8),
+        st.floats(-4, 4),
         st.builds(Input, st.integers(0, n_inputs - 1), **_AFFINE),
         st.builds(Weight, st.integers(0, n_weights - 1), **_AFFINE),
     )
-    return st.recursive(leaf, lambda inner: st.builds(Product, inner, inner, **_AFFINE), max_leaves=4)
+    return st.recursive(leaf, lambda inner: st.builds(Product, inner, inner, **_AFFINE), max_leaves=3)
 
 
 @st.composite
