@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from circuits.ir import Circuit, Op
 from circuits.slots import Input, Product, Slot, Weight
@@ -33,8 +34,9 @@ class _Column:
     cells: dict[int, str] = field(default_factory=dict)
     gaps: set[int] = field(default_factory=set)
 
-    @property
+    @cached_property
     def width(self) -> int:
+        """Read once the column is full."""
         return max(len(cell) for cell in self.cells.values())
 
     def on_wire(self, wire: int) -> str:
