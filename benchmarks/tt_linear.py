@@ -35,6 +35,7 @@ SHAPES = (  # rows, columns
 RANKS = (2, 4, 8, 16)
 TOKENS = (1, 16, 256, 2048)
 CLEAR = 1.25  # forms whose times differ by more than this factor are a clear case
+FIT_NUMBERS = 2**17  # inputs of more numbers are left out of the fit, which runs up to sixteen plans of each case
 
 Sites = tuple[tuple[int, int, int, int], ...]
 
@@ -95,6 +96,8 @@ def fit(rounds: int) -> None:
     """Time all plans of all shapes; print, for each price of a byte, the cost of the rule's picks over the fastest."""
     timed: list[list[tuple[Work, float]]] = []
     for sites, n_tokens, training in cases():
+        if n_tokens * math.prod(site[2] for site in sites) > FIT_NUMBERS:
+            continue
         plans = affordable(possible_plans(sites, n_tokens))
         times = time_plans(sites, n_tokens, training, rounds, plans)[1:]
         timed.append([(plan.work, seconds) for plan, seconds in zip(plans, times, strict=True)])
