@@ -35,7 +35,8 @@ class Harmonic(Block):
     ``a_k = exp(-1/tau_k)`` at the start. The prediction p in (0, 1) is one learned gain per channel, so the error
     folds into the decay, ``a_k - (1 - a_k) p_k`` in (-1, 1), and each level stays one scan. u is a causal depthwise
     convolution of the normalised stream, and a gate silu(g(t)) multiplies the output. State: the levels (b, K, d) and
-    the last c - 1 convolution inputs (b, c - 1, d): constant in the length. Left padding moves no state. Cost O(l d**2).
+    the last c - 1 convolution inputs (b, c - 1, d): constant in the length. Left padding moves no state. Cost:
+    O(l d**2).
 
     Source: the hierarchy of the Harmonic system (Zenodo 20381713), in the form of a gated linear recurrence.
 
