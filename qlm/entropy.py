@@ -85,8 +85,11 @@ def measure_entropy(
     if not isinstance(model, QLMForCausalLM):
         raise TypeError(f"measure_entropy expects a QLMForCausalLM, got {type(model).__name__}; pass the model itself.")
     validate.entropy_kind(kind)
-    _positive("n_tokens", n_tokens)
-    _positive("n_shuffles", n_shuffles)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed expects an integer from 0 to 2**63 - 1, got {seed!r}; choose one of them.")
+    for name, count in (("n_tokens", n_tokens), ("n_shuffles", n_shuffles)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ValueError(f"{name} expects a positive integer or None, got {count!r}; raise it.")
     tokens = encode_bytes(_encoded(text)[:n_tokens])
     probes = _probes(model, blocks, wires, None if backend is None else open_backend(backend))
     counted = any(probe.backend.capabilities.shots for probe in probes.values())
@@ -133,11 +136,6 @@ def _encoded(text: str | bytes) -> bytes:
         ) from None
 
 
-def _positive(name: str, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"{name} expects a positive integer or None, got {value!r}; raise it.")
-
-
 def _blocks(model: QLMForCausalLM) -> dict[str, nn.Module]:
     """The model's blocks by "position.kind"."""
     kinds = [entry["kind"] for entry in model.config.blocks or ()]
@@ -155,6 +153,8 @@ def _probes(
     """What to measure, by block; in the model's order."""
     if isinstance(names, str):
         raise TypeError(f"blocks expects a list of names, got the string '{names}'; write ['{names}'].")
+    if names is not None and not names:
+        raise ValueError("blocks expects at least one block's name or None for all that hold a circuit, got none.")
     present = _blocks(model)
     for name in names or ():
         if name not in present:
@@ -165,9 +165,7 @@ def _probes(
         if core is not None and (names is None or name in names):
             cores[name] = core
         elif names is not None and name in names:
-            raise ValueError(
-                f"measure_entropy expects blocks with a circuit, got '{name}', which holds none; leave it out."
-            )
+            raise ValueError(f"measure_entropy expects blocks with a circuit, got '{name}' without one; leave it out.")
     if not cores:
         raise ValueError(
             f"measure_entropy expects a model with a circuit, got blocks {', '.join(present)} without one (a twin has "
