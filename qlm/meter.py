@@ -1,0 +1,138 @@
+"""Counts what a training run does: losses, tokens, time, circuit executions, routing, gradients of circuits."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qlm.blocks.quantum_router import RouterReport
+from qlm.modeling import QLMForCausalLM
+
+PLATEAU = 1e-6
+"""Variance of a circuit's gradient below which training by gradient is hopeless (a barren plateau)."""
+
+
+class BarrenPlateauWarning(UserWarning):
+    """A circuit's gradient has all but vanished.
+
+    >>> issubclass(BarrenPlateauWarning, UserWarning)
+    True
+    """
+
+
+def router_reports(model: QLMForCausalLM) -> dict[str, RouterReport]:
+    """Return the reports of the last call of blocks that route tokens to a circuit or its stand-in.
+
+    >>> from qlm.config import QLMConfig
+    >>> router_reports(QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}])))
+    {}
+    """
+    return {name: report for name, report in model.reports().items() if isinstance(report, RouterReport)}
+
+
+@dataclass
+class _Interval:
+    """Sums since the last log."""
+
+    steps: int = 0
+    auxiliary: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+    routed: float = 0.0
+    routable: int = 0
+
+
+class Meter:
+    """Watches a model through training steps; ``line`` returns the figures since the last one.
+
+    ``executions`` counts the circuits of forward passes, one per token on the quantum path; a shift rule's own
+    circuits come on top. ``seconds`` counts steps alone, without validation and saving. The variance of a circuit's
+    gradient is taken over its weights and averaged over the interval; below 1e-6 a BarrenPlateauWarning is given,
+    once per layer.
+    """
+
+    def __init__(self, model: QLMForCausalLM) -> None:
+        self.model = model
+        self.tokens = 0
+        self.seconds = 0.0
+        self.executions = 0
+        self._interval = _Interval()
+        self._variances: dict[str, list[float]] = {}
+        self._warned: set[str] = set()
+        self._started = 0.0
+        self._auxiliary = 0.0
+        self._hook = model.model.register_forward_hook(self._keep_auxiliary)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._hook.remove()
+
+    def resume(self, lines: list[dict[str, Any]]) -> None:
+        """Continue the totals of an earlier part of the run."""
+        for line in lines:
+            if "circuit_executions" in line:
+                self.executions, self.tokens, self.seconds = line["circuit_executions"], line["tokens"], line["seconds"]
+
+    def start_step(self) -> None:
+        """A step begins."""
+        self._started = time.perf_counter()
+
+    def after_backward(self, n_tokens: int) -> None:
+        """Read the blocks' reports and the circuits' gradients."""
+        reports = router_reports(self.model).values()
+        self.executions += sum(report.executions for report in reports)
+        self._interval.routed += sum(report.routed_share * report.tokens for report in reports)
+        self._interval.routable += sum(report.tokens for report in reports)
+        self._interval.auxiliary += self._auxiliary
+        self._interval.tokens += n_tokens
+        self.tokens += n_tokens
+        for name, layer in self.model.quantum_layers():
+            gradient = layer.weights.grad
+            if gradient is not None and gradient.numel() > 1:
+                self._variances.setdefault(name, []).append(float(gradient.var(correction=0)))
+
+    def end_step(self) -> None:
+        """A step is done."""
+        elapsed = time.perf_counter() - self._started
+        self._interval.steps += 1
+        self._interval.seconds += elapsed
+        self.seconds += elapsed
+
+    def line(self, loss: float) -> dict[str, Any]:
+        """Return the interval's figures: losses in nats, the auxiliary ones in ``loss`` alone; and start a new one."""
+        interval, self._interval = self._interval, _Interval()
+        variances = {name: sum(values) / len(values) for name, values in self._variances.items()}
+        self._variances = {}
+        self._warn(variances)
+        cross_entropy = loss - interval.auxiliary / max(1, interval.steps)
+        return {
+            "loss": loss,
+            "cross_entropy": cross_entropy,
+            "bits_per_byte": cross_entropy / math.log(2),
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "tokens_per_second": interval.tokens / interval.seconds if interval.seconds else 0.0,
+            "circuit_executions": self.executions,
+            "routed_share": interval.routed / max(1, interval.routable),
+            "gradient_variance": variances,
+            "output_share": {name: report.output_share for name, report in router_reports(self.model).items()},
+        }
+
+    def _warn(self, variances: dict[str, float]) -> None:
+        for name, variance in variances.items():
+            if variance < PLATEAU and name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"layer '{name}': the variance of its gradient is {variance:.1e}, below {PLATEAU:g} (a barren "
+                    "plateau); use fewer wires or layers, or start nearer the identity.",
+                    BarrenPlateauWarning,
+                    stacklevel=2,
+                )
+
+    def _keep_auxiliary(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        auxiliary: Tensor | None = output.auxiliary_loss
+        self._auxiliary = float(auxiliary.detach()) if isinstance(auxiliary, torch.Tensor) else 0.0
