@@ -171,7 +171,7 @@ class Aer(Backend):
     def _samples_array(
         self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
     ) -> counts.Bits:
-        return self._bits(circuit, angles, counts.Bases(wires, ("Z" * len(wires),)), shots, seed)[:, 0]
+        return self._bits(circuit, angles, counts.computational(wires), shots, seed)[:, 0]
 
     def _bits(self, circuit: Circuit, angles: Tensor, bases: counts.Bases, shots: int, seed: int | None) -> counts.Bits:
         """Measure every sample in every basis: bits (b, s, t, m)."""

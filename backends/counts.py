@@ -52,6 +52,15 @@ class Bases:
         return np.hstack((np.repeat(samples, len(turns), axis=0), np.tile(turns, (len(samples), 1))))
 
 
+def computational(wires: tuple[int, ...]) -> Bases:
+    """Return the one basis that measures Z on the wires, in their order.
+
+    >>> computational((2, 0))
+    Bases(wires=(2, 0), letters=('ZZ',))
+    """
+    return Bases(wires, ("Z" * len(wires),))
+
+
 def bases_of(observables: tuple[PauliSum, ...]) -> Bases:
     """Return few bases in which every word of the observables can be read; none for multiples of the identity.
 

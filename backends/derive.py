@@ -55,6 +55,15 @@ def _words(letters: str, wires: tuple[int, ...]) -> list[str]:
     return words[1:]
 
 
+def pauli_words(wires: tuple[int, ...]) -> list[str]:
+    """Return all Pauli words on the wires but the identity, in tomography's order.
+
+    >>> pauli_words((0,))
+    ['X', 'Y', 'Z']
+    """
+    return _words("IXYZ", wires)
+
+
 def probabilities(
     backend: "Backend", circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: "Request"
 ) -> Estimate:
@@ -94,7 +103,7 @@ def _pauli_expectations(
             f"tomography expects at most {MAX_TOMOGRAPHY_WIRES} wires, got {len(wires)}: it measures 4**k Pauli words; "
             "ask for fewer wires."
         )
-    words = _words("IXYZ", wires)
+    words = pauli_words(wires)
     return words, backend._expectations(circuit, angles, tuple(pauli_word(word, wires) for word in words), request)
 
 

@@ -1,0 +1,41 @@
+"""Fake IBM devices by name: snapshots of real ones that qiskit-ibm-runtime ships; nothing leaves the machine."""
+
+from typing import Any
+
+from backends.extras import require
+from circuits._suggest import unknown
+
+
+def fake_devices() -> dict[str, type]:
+    """Return the classes of the shipped fake devices by name; ImportError without qiskit-ibm-runtime.
+
+    >>> "fake_manila" in fake_devices()
+    True
+    """
+    provider = require("ibm", "qiskit_ibm_runtime.fake_provider", "qiskit")
+    classes = [thing for thing in vars(provider).values() if isinstance(thing, type)]
+    names = [(getattr(cls, "backend_name", None), cls) for cls in classes]
+    return {name: cls for name, cls in sorted(names, key=lambda pair: str(pair[0])) if name}
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError, in one sentence, for a device that is no shipped fake one."""
+    known = fake_devices()
+    if name in known:
+        return
+    if str(name).startswith("fake"):
+        raise ValueError(unknown("fake IBM device", str(name), known))
+    raise ValueError(
+        f"backend 'ibm' expects a fake device, because real ones are not supported yet, got '{name}'; choose one of "
+        f"{', '.join(known)}."
+    )
+
+
+def open_device(name: str) -> Any:
+    """Return the fake device, a Qiskit BackendV2 with the noise of a real one.
+
+    >>> open_device("fake_manila").num_qubits
+    5
+    """
+    check_device(name)
+    return fake_devices()[name]()
