@@ -187,8 +187,8 @@ def circuit_ablation(
 def circuit_gradient_norm(model: QLMForCausalLM, data: bytes, context: int = CONTEXT) -> float:
     """Return the 2-norm of the loss' gradient (nats) for all circuit weights, or twins' parameters, on one batch.
 
-    The batch is the whole of ``data``; evaluation mode, so that nothing is drawn at random. Gradients that were there
-    stay. 0 for a model without circuit or twin.
+    The batch is the whole of ``data``; evaluation mode, so that nothing is drawn at random. What reaches a circuit through
+    its entropy counts too. Gradients that were there stay. 0 for a model without circuit or twin.
     """
     watched = [parameter for part in _parts(model) for parameter in part.parameters() if parameter.requires_grad]
     if not watched:

@@ -94,7 +94,7 @@ def test_metrics_say_what_happened(straight: Path) -> None:
     assert 0 <= last["routed_share"] <= 1
     assert last["gradient_variance"].keys() == {"model.layers.0.core.layer"}
     assert last["gradient_variance"]["model.layers.0.core.layer"] > 0
-    assert 0 <= last["output_share"]["0.quantum_router"]
+    assert last["output_share"]["0.quantum_router"] >= 0
     assert last["grad_norm"] > 0
     held_out = [line for line in lines if "validation_bits_per_byte" in line]
     assert [line["step"] for line in held_out] == [3, 6]

@@ -9,7 +9,7 @@ from qlm.config import QLMConfig
 from qlm.data import Corpus, load_corpus
 from qlm.recipe import Plan, TrainingRecipe
 
-WORDS = "the quick brown fox jumps over a lazy dog while seven wizards mix strange potions in deep old cellars".split()
+PANGRAM = "the quick brown fox jumps over a lazy dog while seven wizards mix strange potions in deep old cellars"
 BLOCKS = [
     {"kind": "quantum_router", "n_wires": 2, "depth": 1},
     {"kind": "tt_feed_forward", "expansion": 2, "ranks": [1, 2]},
@@ -18,7 +18,7 @@ BLOCKS = [
 
 def write_text(path: Path, n_paragraphs: int = 60, seed: int = 0) -> Path:
     generator = random.Random(seed)
-    path.write_text("\n\n".join(" ".join(generator.choices(WORDS, k=40)) for _ in range(n_paragraphs)))
+    path.write_text("\n\n".join(" ".join(generator.choices(PANGRAM.split(), k=40)) for _ in range(n_paragraphs)))
     return path
 
 
