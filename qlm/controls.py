@@ -34,13 +34,16 @@ class CircuitCore(nn.Module):
     """Expectations of a circuit, and its normalised entanglement entropy ``S(rho_A) / S_max`` as hardness.
 
     A is the first half of the wires, ``S_max = min(|A|, |B|) ln 2``. The entropy carries a gradient where the backend
-    is differentiable, else none. On a noisy backend it is the subsystem's entropy and includes noise.
+    is differentiable, else none. On a noisy backend it is the subsystem's entropy and includes noise. Where no gate
+    joins A and B it is 0 by construction, and nothing runs.
     """
 
     def __init__(self, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend) -> None:
         super().__init__()
         self.layer = QuantumLayer(circuit, observables, backend)
         self.wires = tuple(range(max(1, circuit.n_wires // 2)))
+        joined = any(len({wire in self.wires for wire in op.wires}) > 1 for op in circuit.ops)
+        self.can_entangle = joined or not circuit.is_unitary
 
     @property
     def max_entropy(self) -> float:
@@ -51,6 +54,8 @@ class CircuitCore(nn.Module):
         return self.layer(angles)
 
     def hardness(self, angles: Tensor) -> Tensor:
+        if not self.can_entangle:
+            return angles.new_zeros(len(angles))
         entropy = self.layer.entropy(angles, self.wires).values
         return (entropy / self.max_entropy).clamp(0.0, 1.0).to(angles.dtype)
 
