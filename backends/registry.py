@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import get_args, get_type_hints
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from backends.base import Backend
 from circuits._suggest import unknown
@@ -64,17 +64,30 @@ def open_backend(spec: "str | Backend") -> Backend:
     head, _, query = spec.partition("?")
     kind, _, argument = head.partition(":")
     cls = backend_class(kind)
-    texts = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    texts = _options(kind, query)
     if argument:
         if cls.argument is None:
             raise ValueError(f"backend '{kind}' expects nothing after the colon, got '{argument}'; drop it.")
         texts[cls.argument] = argument
-    known = {field.name for field in fields(cls)}  # pyright: ignore[reportArgumentType] -- backends are dataclasses
+    known = {field.name for field in fields(cls) if field.init}  # pyright: ignore[reportArgumentType] -- backends are dataclasses
     for name in texts:
         if name not in known:
             raise ValueError(unknown(f"option of backend '{kind}'", name, known))
     hints = get_type_hints(cls)
     return cls(**{name: _parse(kind, name, text, hints[name]) for name, text in texts.items()})
+
+
+def _options(kind: str, query: str) -> dict[str, str]:
+    """Names and values of ``name=value&name=value``, each name once."""
+    texts: dict[str, str] = {}
+    for part in query.split("&") if query else ():
+        name, equals, value = part.partition("=")
+        if not (name and equals):
+            raise ValueError(f"options of backend '{kind}' expect name=value, got '{part}'; join several with '&'.")
+        if name in texts:
+            raise ValueError(f"backend '{kind}' expects option '{name}' once, got it twice; drop one.")
+        texts[name] = unquote_plus(value)
+    return texts
 
 
 def _parse(kind: str, name: str, text: str, hint: object) -> object:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -86,19 +87,19 @@ def runnable(capabilities: Capabilities, given: Circuit) -> None:
 
 
 def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tensor, torch.dtype]:
+    """Inputs and weights in float32 or float64 on one device, and the dtype to answer in; lists follow the tensors."""
+    lists = [not isinstance(value, Tensor | np.ndarray) for value in (inputs, weights)]
     inputs, weights = _tensor("inputs", inputs), _tensor("weights", weights)
-    given = [tensor for tensor in (inputs, weights) if tensor is not None]
-    for tensor in given:
-        if tensor.is_complex():
+    for tensor in (inputs, weights):
+        if tensor is not None and tensor.is_complex():
             raise TypeError(f"angles expect real numbers in radians, got {tensor.dtype}; pass real tensors.")
-    floating = [tensor.dtype for tensor in given if tensor.is_floating_point()]
-    caller = floating[0] if floating else torch.float32
-    for other in floating[1:]:
-        caller = torch.promote_types(caller, other)
+    leading = [t for t, is_list in zip((inputs, weights), lists, strict=True) if t is not None and not is_list]
+    floating = [tensor.dtype for tensor in leading if tensor.is_floating_point()]
+    caller = reduce(torch.promote_types, floating) if floating else torch.float32
     dtype = torch.float64 if caller == torch.float64 else torch.float32
-    device = given[0].device if given else torch.device("cpu")
-    if any(tensor.device != device for tensor in given):
-        raise ValueError(f"inputs and weights expect one device, got {[str(t.device) for t in given]}; move one.")
+    device = leading[0].device if leading else torch.device("cpu")
+    if any(tensor.device != device for tensor in leading):
+        raise ValueError(f"inputs and weights expect one device, got {[str(t.device) for t in leading]}; move one.")
     batch = torch.zeros((1, 0), device=device) if inputs is None else inputs
     shared = torch.zeros(0, device=device) if weights is None else weights
     if batch.ndim != 2 or batch.shape[1] != circuit.n_inputs:
@@ -113,19 +114,23 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
         )
     _finite("inputs", batch)
     _finite("weights", shared)
-    return batch.to(dtype), shared.to(dtype), caller
+    return batch.to(device, dtype), shared.to(device, dtype), caller
 
 
 def _tensor(name: str, value: Any) -> Tensor | None:
-    """A tensor of what the caller gave; arrays are copied, because torch takes neither read-only nor reversed ones."""
+    """A tensor of what the caller gave: arrays copied, as torch takes no read-only ones; lists in double precision."""
     if value is None or isinstance(value, Tensor):
         return value
     try:
-        return torch.as_tensor(np.array(value) if isinstance(value, np.ndarray) else value)
+        return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else _of_list(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"{name} expect a tensor, array or list of numbers, got {type(value).__name__}: {error}"
-        ) from None
+        given = type(value).__name__
+        raise TypeError(f"{name} expect a tensor, array or list of numbers, got {given}: {error}") from None
+
+
+def _of_list(value: Any) -> Tensor:
+    tensor = torch.as_tensor(value)
+    return torch.as_tensor(value, dtype=torch.float64) if tensor.is_floating_point() else tensor
 
 
 def _finite(name: str, tensor: Tensor) -> None:
