@@ -22,6 +22,9 @@ from qlm.quantum import QuantumLayer
 
 CONTEXT = 512
 BATCH_SIZE = 16
+_CALIBRATION = 16384
+_GRADIENT_BATCH = 4096
+"""Bytes of text for the mean of the circuit's output, and for its gradient."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +96,22 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure a model on ``data``; means for the ablation and the gradient's batch come from ``calibration``.
 
-    Cost: three passes over the data, two over at most 8 batches of calibration text.
+    Cost: two passes over the data, and two over 16 kB of calibration text at most.
     """
     passes = _Pass(model, context, batch_size)
     started = time.perf_counter()
     bits = passes.bits_per_byte(data)
     seconds = time.perf_counter() - started
-    part = calibration[: 8 * batch_size * (context - 1)]
+    routed, executions = passes.routed / max(1, passes.tokens), passes.executions
+    part = calibration[:_CALIBRATION]
     return Evaluation(
         n_bytes=len(data),
         bits_per_byte=bits,
-        routed_share=passes.routed / max(1, passes.tokens),
-        circuit_executions=passes.executions,
+        routed_share=routed,
+        circuit_executions=executions,
         tokens_per_second=len(data) / seconds,
-        circuit_gradient_norm=circuit_gradient_norm(model, part[: batch_size * (context - 1)], context),
-        ablation_change=circuit_ablation(model, data, part, context, batch_size).change,
+        circuit_gradient_norm=circuit_gradient_norm(model, part[:_GRADIENT_BATCH], context),
+        ablation_change=_with_mean_output(passes, data, part) - bits,
         parameters=count_parameters(model),
     )
 
@@ -163,32 +167,16 @@ def circuit_ablation(
     >>> circuit_ablation(model, b"some text", b"more text").change
     0.0
     """
-    sums: dict[nn.Module, tuple[Tensor, int]] = {}
-
-    def add(module: nn.Module, output: Tensor) -> None:
-        total, n = sums.get(module, (torch.zeros_like(output[0], dtype=torch.float64), 0)) if len(output) else (None, 0)
-        if total is not None:
-            sums[module] = (total + output.double().sum(0), n + len(output))
-
-    def replace(module: nn.Module, output: Tensor) -> Tensor:
-        if module not in sums:
-            return output
-        total, n = sums[module]
-        return (total / n).to(output.dtype).expand_as(output)
-
     passes = _Pass(model, context, batch_size)
     intact = passes.bits_per_byte(data)
-    with _watched(model, add):
-        passes.bits_per_byte(calibration)
-    with _watched(model, replace):
-        return Ablation(intact, passes.bits_per_byte(data))
+    return Ablation(intact, _with_mean_output(passes, data, calibration))
 
 
 def circuit_gradient_norm(model: QLMForCausalLM, data: bytes, context: int = CONTEXT) -> float:
     """Return the 2-norm of the loss' gradient (nats) for all circuit weights, or twins' parameters, on one batch.
 
-    The batch is the whole of ``data``; evaluation mode, so that nothing is drawn at random. What reaches a circuit through
-    its entropy counts too. Gradients that were there stay. 0 for a model without circuit or twin.
+    The batch is the whole of ``data``; evaluation mode, so that nothing is drawn at random. What reaches a circuit
+    through its entropy counts too. Gradients that were there stay. 0 for a model without circuit or twin.
     """
     watched = [parameter for part in _parts(model) for parameter in part.parameters() if parameter.requires_grad]
     if not watched:
@@ -227,6 +215,27 @@ class _Pass:
                     self.tokens += report.tokens
                     self.executions += report.executions
         return float(total) / math.log(2) / len(data)
+
+
+def _with_mean_output(passes: _Pass, data: bytes, calibration: bytes) -> float:
+    """Bits per byte with the features of circuits and twins replaced by their means over the calibration text."""
+    sums: dict[nn.Module, tuple[Tensor, int]] = {}
+
+    def add(module: nn.Module, output: Tensor) -> None:
+        total, n = sums.get(module, (torch.zeros_like(output[0], dtype=torch.float64), 0)) if len(output) else (None, 0)
+        if total is not None:
+            sums[module] = (total + output.double().sum(0), n + len(output))
+
+    def replace(module: nn.Module, output: Tensor) -> Tensor:
+        if module not in sums:
+            return output
+        total, n = sums[module]
+        return (total / n).to(output.dtype).expand_as(output)
+
+    with _watched(passes.model, add):
+        passes.bits_per_byte(calibration)
+    with _watched(passes.model, replace):
+        return passes.bits_per_byte(data)
 
 
 def _stack(windows: ByteWindows, chosen: range, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,8 @@ class Meter:
     """Watches a model through training steps; ``line`` returns the figures since the last one.
 
     ``executions`` counts the circuits of forward passes, one per token on the quantum path; a shift rule's own
-    circuits come on top. ``seconds`` counts steps alone, without validation and saving. The variance of a circuit's
+    circuits come on top. ``seconds`` counts steps alone, without validation and saving; ``rate`` (tokens per second)
+    leaves out the first step too, in which kernels are compiled. The variance of a circuit's
     gradient is taken over its weights and averaged over the interval; below 1e-6 a BarrenPlateauWarning is given,
     once per layer.
     """
@@ -61,6 +62,8 @@ class Meter:
         self.seconds = 0.0
         self.executions = 0
         self._interval = _Interval()
+        self._timed_tokens, self._timed_seconds = 0, 0.0
+        self._warm = False
         self._variances: dict[str, list[float]] = {}
         self._warned: set[str] = set()
         self._started = 0.0
@@ -77,6 +80,11 @@ class Meter:
             if "circuit_executions" in line:
                 self.executions, self.tokens, self.seconds = line["circuit_executions"], line["tokens"], line["seconds"]
 
+    @property
+    def rate(self) -> float:
+        """Tokens per second of the steps after the first; 0 before there is one."""
+        return self._timed_tokens / self._timed_seconds if self._timed_seconds else 0.0
+
     def start_step(self) -> None:
         """A step begins."""
         self._started = time.perf_counter()
@@ -90,6 +98,7 @@ class Meter:
         self._interval.auxiliary += self._auxiliary
         self._interval.tokens += n_tokens
         self.tokens += n_tokens
+        self._timed_tokens += n_tokens if self._warm else 0
         for name, layer in self.model.quantum_layers():
             gradient = layer.weights.grad
             if gradient is not None and gradient.numel() > 1:
@@ -101,6 +110,8 @@ class Meter:
         self._interval.steps += 1
         self._interval.seconds += elapsed
         self.seconds += elapsed
+        self._timed_seconds += elapsed if self._warm else 0.0
+        self._warm = True
 
     def line(self, loss: float) -> dict[str, Any]:
         """Return the interval's figures: losses in nats, the auxiliary ones in ``loss`` alone; and start a new one."""

@@ -93,11 +93,12 @@ def train(
             bar.close()
             meter.close()
         if listener.interrupted:
-            raise TrainingInterrupted(f"stopped by Ctrl-C; checkpoint {folder.checkpoints()[-1]} is saved.")
+            raise TrainingInterrupted(
+                f"checkpoint {folder.checkpoints()[-1]} is saved; continue with: qlm train --resume --out {folder.path}"
+            )
         trainer.check_weights()
         save_model(model, folder.path)
-    rate = meter.tokens / meter.seconds if meter.seconds else 0.0
-    return TrainedRun(folder, model.eval(), plan.recipe.steps, rate, meter.executions)
+    return TrainedRun(folder, model.eval(), plan.recipe.steps, meter.rate, meter.executions)
 
 
 def save_model(model: QLMForCausalLM, path: Path) -> None:
