@@ -110,7 +110,7 @@ def measure_entropy(
         rows += _rows(tokens, probe.cut, estimate, orders, surprisal)
     backends = {probe.backend.spec: probe.backend for probe in probes.values()}
     about = Measurement(
-        backend=", ".join(backends),
+        backend=backend if isinstance(backend, str) else ", ".join(backends),
         kind=kind,
         seed=seed,
         shots=estimates[0].shots,

@@ -19,7 +19,7 @@ h2 { font-size: 1rem; margin: 0; }
          line-height: 1.2; white-space: nowrap; }
 .bar span.above b { top: auto; bottom: 1.4rem; }
 .bar span.first b { left: -2px; transform: none; } .bar span.last b { right: 0; transform: none; }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1.5rem; }
 .text { margin: .6rem 0 0; font: .875rem/1.65 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace;
         overflow-wrap: anywhere; }
 .text i { font-style: normal; padding: .16em 0; cursor: default; }

@@ -125,8 +125,7 @@ def _words(glyphs: Sequence[Glyph]) -> Iterator[list[Glyph]]:
 
 def _draw_text(axes: "Axes", panel: Panel, top: float, x: float, y: float) -> None:
     """Cells of colour, and all characters of one ink as one path: exact places, and quick for long texts."""
-    from matplotlib.collections import PolyCollection
-    from matplotlib.patches import PathPatch
+    from matplotlib.collections import PathCollection, PolyCollection
     from matplotlib.path import Path as Outline
 
     colours = scale(top)
@@ -148,7 +147,8 @@ def _draw_text(axes: "Axes", panel: Panel, top: float, x: float, y: float) -> No
     axes.add_collection(PolyCollection(cells, facecolors=fills, edgecolors=fills, linewidths=0.3), autolim=False)
     for (ink, alpha), shapes in outlines.items():
         compound = Outline.make_compound_path(*shapes)
-        axes.add_patch(PathPatch(compound, facecolor=ink, edgecolor="none", linewidth=0, alpha=alpha, zorder=3))
+        signs = PathCollection([compound], facecolors=ink, linewidths=0, alpha=alpha, zorder=3)
+        axes.add_collection(signs, autolim=False)
 
 
 @lru_cache(maxsize=4096)

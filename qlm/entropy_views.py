@@ -16,7 +16,7 @@ from qlm.entropy_table import CONTROLS, EntropyRow, EntropyTable
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_DARK, _LIGHT = "#111111", "#ffffff"
+_DARK, _LIGHT = "#000000", "#ffffff"
 _KINDS = {"von_neumann": "Von Neumann entropy", "renyi2": "Rényi-2 entropy"}
 
 
@@ -49,7 +49,7 @@ class Panel:
 class Sheet:
     """All that a view shows of one block, on a scale from 0 to ``top`` nats.
 
-    ``reference``: mean for random states and its name. ``max_entropy``: S_max, which is ``top`` unless noise exceeds it.
+    ``reference``: mean for random states and its name. ``max_entropy``: S_max; ``top`` is larger where noise passes it.
     """
 
     heading: str
@@ -196,11 +196,11 @@ def _certificate(summary: BlockSummary) -> str:
 def scale(top: float) -> Callable[[float], tuple[str, str]]:
     """Return the map from nats in [0, top] to (background, ink) as hex strings.
 
-    Viridis, which is perceptually uniform and safe for colour-blind readers; the ink is the one of near-black and white
-    with the larger contrast, at least 4.5 (WCAG 2.2, level AA) on every background.
+    Viridis, which is perceptually uniform and safe for colour-blind readers; the ink is the one of black and white with
+    the larger contrast, at least 4.5 (WCAG 2.2, level AA) on every background.
 
     >>> scale(1.0)(0.0), scale(1.0)(1.0)
-    (('#440154', '#ffffff'), ('#fde725', '#111111'))
+    (('#440154', '#ffffff'), ('#fde725', '#000000'))
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
