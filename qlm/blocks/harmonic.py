@@ -96,6 +96,8 @@ class Harmonic(Block):
         """Causal depthwise convolution with SiLU; returns it and the inputs that the next part needs."""
         if tail is None:
             tail = normed.new_zeros(normed.shape[0], self.taps - 1, normed.shape[2])
+        if not normed.shape[1]:
+            return normed, tail  # torch's convolution refuses an empty text
         padded = torch.cat((tail.to(normed.dtype), normed), 1)
         u = functional.silu(self.convolution(padded.mT)).mT
         return u, padded[:, padded.shape[1] - (self.taps - 1) :].clone()  # a view would keep the whole part alive
