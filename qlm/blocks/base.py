@@ -55,5 +55,5 @@ class Block(nn.Module, ABC):
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
         """Map the residual stream (b, l, d); position t may depend on positions up to t alone."""
 
-    def init_weights(self) -> None:  # noqa: B027 -- most modules' own initialisation is right
+    def init_weights(self) -> None:
         """Set parameters whose start differs from their module's default; buffers of fixed values too."""

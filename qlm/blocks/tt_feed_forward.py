@@ -96,7 +96,9 @@ class TTFeedForward(Block):
     def _apply_at(self, normed: Tensor, ranks: Tensor) -> Tensor:
         return self.down.forward_grouped(functional.gelu(self.up.forward_grouped(normed, ranks)), ranks)
 
-    def _with_rank_gradient(self, update: Tensor, normed: Tensor, ranks: Tensor, soft: Tensor, routed: Tensor) -> Tensor:
+    def _with_rank_gradient(
+        self, update: Tensor, normed: Tensor, ranks: Tensor, soft: Tensor, routed: Tensor
+    ) -> Tensor:
         """The update, with the straight-through gradient of the routed tokens' soft level; the value is unchanged."""
         table = torch.tensor(self.config.ranks, device=ranks.device)
         higher = table[(torch.searchsorted(table, ranks[routed]) + 1).clamp(max=len(table) - 1)]
