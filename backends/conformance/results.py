@@ -9,10 +9,13 @@ from backends.base import Backend
 from backends.conformance import cases, dense
 from backends.conformance.judge import (
     NOISE,
+    SHOTS,
     Measured,
     NotApplicable,
     compare,
     compare_errors,
+    compare_matrices,
+    normal_bound,
     numpy,
     request,
     require,
@@ -65,7 +68,7 @@ def wires_are_in_order(backend: Backend) -> Measured:
     return worst(
         compare(backend, expectations, [[-1, -1, 1, -1]]),
         compare(backend, probabilities, [[0, 1, 0, 0]]),
-        compare(backend, density, pure),
+        compare_matrices(backend, density, pure),
     )
 
 
@@ -113,7 +116,7 @@ def densities_are_right(backend: Backend) -> Measured:
     require(np.abs(np.trace(values, axis1=1, axis2=2) - 1).max() < 1e-5, "a density matrix expects a trace of 1.")
     lowest = np.linalg.eigvalsh(values).min()
     require(lowest > -1e-5, f"a density matrix expects no negative eigenvalue, got {lowest:.1e}.")
-    return compare(backend, estimate, [dense.reduced(rho, (2, 0)) for rho in rhos])
+    return compare_matrices(backend, estimate, [dense.reduced(rho, (2, 0)) for rho in rhos])
 
 
 def entropies_are_right(backend: Backend) -> Measured:
@@ -180,7 +183,7 @@ def resets_are_right(backend: Backend) -> Measured:
     truth = [[dense.expectation(rho, observable) for observable in cases.OBSERVABLES] for rho in rhos]
     density = backend.density(circuit, inputs, weights, wires=(1, 0), **asked)
     reduced = [dense.reduced(rho, (1, 0)) for rho in rhos]
-    return worst(compare(backend, estimate, truth), compare(backend, density, reduced))
+    return worst(compare(backend, estimate, truth), compare_matrices(backend, density, reduced))
 
 
 def values_along_are_right(backend: Backend) -> Measured:
@@ -206,18 +209,23 @@ def gradients_are_right(backend: Backend) -> Measured:
     if not (circuit.n_inputs or circuit.n_weights):
         raise NotApplicable("neither ry nor rx is declared")
     inputs, weights = (tensor.requires_grad_() for tensor in cases.data(circuit, 2))
-    estimate = expectations_with_gradient(backend, circuit, inputs, weights, (Z(1),), **request(backend))
+    estimate = expectations_with_gradient(backend, circuit, inputs, weights, _ODD_AND_EVEN, **request(backend))
     require(not estimate.stderr.requires_grad, "stderr expects no gradient, got one.")
     gradients = torch.autograd.grad(estimate.values.sum(), (inputs, weights), materialize_grads=True)
-    slopes = [_difference(circuit, inputs, weights, k) for k in range(circuit.n_inputs * 2 + circuit.n_weights)]
-    errors = np.abs(np.concatenate([numpy(gradient).ravel() for gradient in gradients]) - slopes)
-    capabilities = backend.capabilities
-    if capabilities.noisy:
-        errors = errors - 4 * NOISE  # twice 0.5 + 1 shifts of a weight, each off by at most NOISE
-    if not capabilities.shots:
-        return Measured(float(errors.max()), 1e-6)
-    # (f+ - f-) / 2 has a variance of at most 1 / (2 shots): 2 samples, chained with squared scales 1 + 0.25.
-    return Measured(float(errors.max()) / math.sqrt(2 * 1.25 / (2 * (estimate.shots or 1))), 6.0, "stderr")
+    slopes = np.array([_difference(circuit, inputs, weights, k) for k in range(inputs.numel() + weights.numel())])
+    found = np.concatenate([numpy(gradient).ravel() for gradient in gradients])
+    if backend.capabilities.noisy:  # which shrinks gradients, but must not turn them
+        cosine = found @ slopes / (np.linalg.norm(found) * np.linalg.norm(slopes))
+        return Measured(float(1 - cosine), 0.2, "1 - cosine")
+    largest = float(np.abs(found - slopes).max())
+    if not backend.capabilities.shots:
+        return Measured(largest, 1e-9)
+    # (f+ - f-) / 2 has a variance of at most 1 / (2 shots); 2 samples, 2 observables, squared scales 1 + 0.25.
+    return Measured(largest / math.sqrt(2 * 2 * 1.25 / (2 * SHOTS)), normal_bound(slopes.size), "stderr")
+
+
+_ODD_AND_EVEN = (Z(1), X(0) @ X(1))
+"""Under a sign change of all angles of the circuit above, one keeps its value and the other does not."""
 
 
 def _difference(circuit: Circuit, inputs: torch.Tensor, weights: torch.Tensor, k: int) -> float:
@@ -227,7 +235,7 @@ def _difference(circuit: Circuit, inputs: torch.Tensor, weights: torch.Tensor, k
         x, w = (array.copy() for array in cases.arrays(inputs, weights))
         target, index = (x.reshape(-1), k) if k < x.size else (w, k - x.size)
         target[index] += step
-        values.append(float(dense.expectations(circuit, x, w, (Z(1),)).sum()))
+        values.append(float(dense.expectations(circuit, x, w, _ODD_AND_EVEN).sum()))
     return (values[0] - values[1]) / 2e-5
 
 
