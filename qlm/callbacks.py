@@ -18,7 +18,7 @@ from qlm.runs import RunFolder
 
 
 class MetricsLog(TrainerCallback):
-    """Writes a line of metrics.jsonl at each log."""
+    """Writes a line of metrics.jsonl at each log, and at the last step."""
 
     def __init__(self, folder: RunFolder, meter: Meter) -> None:
         self.folder = folder
@@ -29,6 +29,8 @@ class MetricsLog(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.meter.end_step()
+        if state.global_step == state.max_steps:
+            control.should_log = True
 
     def on_log(
         self,

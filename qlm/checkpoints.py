@@ -35,7 +35,7 @@ def load_model(folder: str | Path, backend: str | Backend = "statevector") -> QL
     shape, circuits that fit the backend. Raises CheckpointError, and ValueError for config keys and backends.
     """
     path = Path(folder)
-    config = _read_config(path)
+    config = read_config(path)
     _check_weights(path, config)
     try:
         model = QLMForCausalLM.from_pretrained(
@@ -77,7 +77,9 @@ def check_resumable(checkpoint: Path, model: QLMForCausalLM) -> None:
         )
 
 
-def _read_config(path: Path) -> QLMConfig:
+def read_config(folder: str | Path) -> QLMConfig:
+    """Return a checkpoint's configuration; CheckpointError where it is not ours, or where a pickle lies beside it."""
+    path = Path(folder)
     if not path.is_dir():
         raise CheckpointError(f"--model expects the folder of a trained model, got {path}, which is no folder.")
     for file in sorted(path.iterdir()):

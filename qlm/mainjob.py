@@ -48,9 +48,11 @@ def run(
     started = time.perf_counter()
     console = open_console()
     console.print(f"Training [bold]{preset}[/] and its classical twin on {data}; this takes a few minutes.")
-    use_all_cores()
     from qlm.data import load_corpus
     from qlm.recipe import TrainingRecipe, with_changes
+    from qlm.threads import use_all_cores
+
+    use_all_cores()
 
     recipe = with_changes(TrainingRecipe(), steps=steps, seed=seed)
     job = Job(preset, data, load_corpus(data, recipe.context), recipe, out)
@@ -132,14 +134,6 @@ def open_console() -> "Console":
 
     console = Console()
     return console if console.is_terminal else Console(width=120)
-
-
-def use_all_cores() -> None:
-    """Let torch use the cores that this process may run on, 8 at most, unless OMP_NUM_THREADS says otherwise."""
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
 
 
 def main() -> None:

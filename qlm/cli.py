@@ -1,0 +1,153 @@
+"""The command line: ``qlm train | evaluate | generate | entropy | backends | draw``.
+
+Nothing heavy is imported here, so that ``--help`` is quick: each command imports what it needs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qlm.cli_errors import reported
+from qlm.cli_model import entropy, evaluate, generate
+from qlm.cli_train import train
+
+if TYPE_CHECKING:
+    from backends.estimate import Capabilities
+    from circuits import Circuit
+
+app = typer.Typer(
+    name="qlm",
+    help="Hybrid quantum/classical language models: train, evaluate, and see what their circuits do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of ``qlm``."""
+    app()
+
+
+app.command()(reported(train))
+app.command()(reported(evaluate))
+app.command()(reported(generate))
+app.command()(reported(entropy))
+
+
+@app.command()
+@reported
+def backends() -> None:
+    """List the backends: what each can do, and what to install for those that are missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from backends.registry import backend_names, open_backend
+
+    table = Table(title="Backends", title_justify="left")
+    for heading in ("opened by", "results", "state", "gradient", "resets", "wires", "runs"):
+        table.add_column(heading)
+    missing = []
+    for name in backend_names():
+        try:
+            opened = open_backend(name)
+            table.add_row(name, *_abilities(opened.capabilities))
+        except ImportError as error:
+            table.add_row(name, "not installed", *["-"] * 5, style="dim")
+            missing.append(str(error))
+    console = Console()
+    console.print(table)
+    console.print(
+        "Options follow a question mark: aer?shots=1000; a method or a device follows a colon: ibm:fake_manila."
+    )
+    for sentence in missing:
+        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _abilities(can: "Capabilities") -> tuple[str, ...]:
+    """A backend's capabilities in words, for the columns after its name."""
+    results = "exact" if can.exact else "counted shots" if can.shots else "truncated"
+    state = "state" if can.state else "density" if can.density else "tomography"
+    place = "remote" if can.remote else "here"
+    return (
+        f"{results}, noisy" if can.noisy else results,
+        state,
+        "native" if can.autograd else "parameter shift",
+        "yes" if can.reset else "no",
+        str(can.max_wires),
+        place,
+    )
+
+
+@app.command()
+@reported
+def draw(
+    circuit: Annotated[
+        str | None, typer.Argument(help="A family of circuits.library, or a JSON file that holds a circuit.")
+    ] = None,
+    wires: Annotated[int, typer.Option(help="Wires of the family.")] = 4,
+    depth: Annotated[int | None, typer.Option(help="Layers of the family.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Draw the circuits of a trained model instead.")] = None,
+) -> None:
+    """Draw a circuit as text: a family by name, one from a JSON file, or those inside a model."""
+    from rich.console import Console
+
+    from circuits.draw import text
+
+    if (circuit is None) == (model is None):
+        raise ValueError("draw expects a circuit's name or file, or --model; pass one of the two.")
+    drawn = _circuits_of(model) if model is not None else {str(circuit): _circuit(str(circuit), wires, depth)}
+    console = Console()
+    for title, found in drawn.items():
+        size = f"{found.n_wires} wires, {found.n_inputs} inputs, {found.n_weights} weights"
+        console.print(f"{title}: {size}", markup=False, highlight=False)
+        console.print(text(found, max(20, console.width)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
+    """A family's circuit, or the one in a file."""
+    import inspect
+
+    from circuits import Circuit, library
+    from circuits._suggest import unknown
+
+    path = Path(name)
+    if path.suffix == ".json" or path.is_file():
+        try:
+            return Circuit.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"draw expects a readable JSON file, got {path} ({error}); check the path.") from None
+    if name not in library.__all__:
+        raise ValueError(unknown("circuit family", name, library.__all__))
+    family = getattr(library, name)
+    parameters = inspect.signature(family).parameters
+    values = {"n_wires": n_wires}
+    if "depth" in parameters:
+        values["depth"] = 1 if depth is None else depth
+    elif depth is not None:
+        raise ValueError(f"the family '{name}' expects no depth, got {depth}; leave --depth out.")
+    needed = [
+        key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in values
+    ]
+    if needed:
+        raise ValueError(f"the family '{name}' expects {', '.join(needed)}, which have no flag; draw it from Python.")
+    return family(**values)
+
+
+def _circuits_of(model: Path) -> "dict[str, Circuit]":
+    """The circuits in a model's config, by block."""
+    from circuits import Circuit
+    from qlm.checkpoints import read_config
+
+    entries = list(enumerate(read_config(model).blocks or ()))
+    found = {
+        f"{k}.{entry['kind']}": Circuit.from_json(entry["circuit"]) for k, entry in entries if entry.get("circuit")
+    }
+    if not found:
+        raise ValueError(f"draw expects a model with circuits, got none in {model}; name another model.")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""``qlm evaluate``, ``generate`` and ``entropy``: what one does with a trained model."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from qlm.modeling import QLMForCausalLM
+
+ModelOption = Annotated[Path, typer.Option(help="The folder of a trained model.")]
+BackendOption = Annotated[str, typer.Option(help="Where circuits run; see qlm backends.")]
+SPLITS = ("train", "valid", "test")
+
+
+def evaluate(
+    model: ModelOption,
+    data: Annotated[
+        str | None, typer.Option(help="python-docs, a text file or folder; the run's own by default.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    backend: BackendOption = "statevector",
+    context: Annotated[int, typer.Option(help="Tokens a window.")] = 512,
+) -> None:
+    """Measure bits per byte of a model, and what its circuit contributes and costs."""
+    from rich.console import Console
+
+    from circuits._suggest import unknown
+    from qlm.cli_train import evaluation_table
+    from qlm.data import load_corpus
+    from qlm.evaluation import evaluate_model
+
+    if split not in SPLITS:
+        raise ValueError(unknown("split", split, SPLITS))
+    loaded = _load(model, backend)
+    corpus = load_corpus(_source(model) if data is None else data)
+    texts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    console = Console()
+    console.print(evaluation_table(evaluate_model(loaded, texts[split], corpus.train, context)))
+    console.print(f"{corpus.name}, {split}, SHA-256 {corpus.sha256[:16]}...", highlight=False)
+
+
+def generate(
+    model: ModelOption,
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "The ",
+    max_new_tokens: Annotated[int, typer.Option(help="Bytes to add at most.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest byte each time.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    backend: BackendOption = "statevector",
+) -> None:
+    """Continue a text."""
+    from qlm.generation import Sampling, generate_text
+
+    sampling = Sampling(max_new_tokens, temperature, seed)
+    typer.echo(prompt + generate_text(_load(model, backend), prompt, sampling))
+
+
+def entropy(
+    model: ModelOption,
+    text: Annotated[
+        str | None, typer.Option(help="A text file, or - for standard input; a validation paragraph by default.")
+    ] = None,
+    backend: BackendOption = "statevector",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens (bytes) of the text to measure.")] = 64,
+    kind: Annotated[str, typer.Option(help="von_neumann or renyi2.")] = "von_neumann",
+    wires: Annotated[str | None, typer.Option(help="The subsystem, such as 0,1; half of the wires by default.")] = None,
+    blocks: Annotated[str | None, typer.Option(help="Blocks, such as 1.quantum_router; all by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the controls and of shots.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; in the model's by default.")] = None,
+) -> None:
+    """Measure per-token entropies of a model's circuits beside two controls; write them as CSV, JSON, HTML and PNG."""
+    from rich.console import Console
+
+    from backends.registry import open_backend
+    from qlm.entropy import measure_entropy
+    from qlm.entropy_views import terminal_view, write_entropy_views
+
+    opened = open_backend(backend)
+    table = measure_entropy(
+        _load(model, "statevector"),  # the text's hidden states are exact; the circuits' entropies are the backend's
+        _text(model, text),
+        backend=opened,
+        kind=kind,
+        blocks=None if blocks is None else blocks.split(","),
+        wires=None if wires is None else _numbers(wires),
+        seed=seed,
+        n_tokens=tokens,
+    )
+    folder = out or model / f"entropy-{''.join(c if c.isalnum() else '-' for c in backend)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the pictures expect a writable folder, got '{error.strerror}' for {folder}; choose another --out."
+        ) from None
+    table.to_csv(folder / "entropy.csv")
+    table.to_json(folder / "entropy.json")
+    written = write_entropy_views(table, folder)
+    console = Console()
+    console.print(terminal_view(table))
+    console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _load(model: Path, backend: str) -> "QLMForCausalLM":
+    from qlm.checkpoints import load_model
+    from qlm.console import quiet_transformers
+    from qlm.threads import use_all_cores
+
+    use_all_cores()
+    with quiet_transformers():
+        return load_model(model, backend)
+
+
+def _source(model: Path) -> str:
+    """The corpus that a model was trained on, as its run recorded it; python-docs where there is no record."""
+    from qlm.runs import MARKER, RunFolder
+
+    return RunFolder(model).record().data if (model / MARKER).is_file() else "python-docs"
+
+
+def _text(model: Path, given: str | None) -> bytes:
+    """The text to measure: a file's, standard input's, or the paragraph that training left in the run folder."""
+    from qlm.runs import RunFolder
+
+    if given == "-":
+        return sys.stdin.buffer.read()
+    path = RunFolder(model).paragraph if given is None else Path(given)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"--text expects a readable file, or - for standard input, got '{error.strerror}' for {path}; name a text."
+        ) from None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--wires expects numbers with commas, such as 0,1, got '{text}'; correct it.") from None

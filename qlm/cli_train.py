@@ -1,0 +1,152 @@
+"""``qlm train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from qlm.config import QLMConfig
+    from qlm.evaluation import Evaluation
+    from qlm.recipe import Plan
+
+DEFAULT_PRESET = "tiny-hybrid"
+
+
+def train(
+    data: Annotated[str | None, typer.Option(help="python-docs (the default), or a text file or folder.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named configuration; tiny-hybrid when nothing is said.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A JSON file of configuration keys, laid over --preset.")] = None,
+    quantum: Annotated[str | None, typer.Option(help="circuit, twin, separable, frozen or off.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens (bytes) a window.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, data and routing.")] = None,
+    backend: Annotated[str, typer.Option(help="Where circuits run; see qlm backends.")] = "statevector",
+    out: Annotated[Path | None, typer.Option(help="The run folder; a new, numbered one in runs/ by default.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+) -> None:
+    """Train a model and save it, its metrics and its loss curve in a run folder; Ctrl-C saves a checkpoint."""
+    if resume and overwrite:
+        raise ValueError("train expects --resume or --overwrite, got both; choose one.")
+    changes = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "context": context,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    if resume:
+        if preset or config or quantum:
+            raise ValueError(
+                "--resume reads the model from the run folder; leave --preset, --config and --quantum out."
+            )
+        if out is None:
+            raise ValueError("--resume expects --out with the run folder, got none; name it.")
+    from qlm.runs import RunFolder, next_name
+    from qlm.threads import use_all_cores
+
+    use_all_cores()
+    if resume and out is not None:
+        if RunFolder(out).finished:
+            typer.echo(f"The run in {out} is finished; its figures are in {RunFolder(out).summary}.")
+            return
+        _run(_resumed(out, data, backend, changes), out, "resume")
+        return
+    name = preset or (config.stem if config else DEFAULT_PRESET)
+    plan = _fresh(_config(preset, config, quantum), data or "python-docs", backend, changes)
+    _run(plan, out or next_name(Path("runs"), name), "overwrite" if overwrite else "refuse")
+
+
+def _config(preset: str | None, file: Path | None, quantum: str | None) -> "QLMConfig":
+    """The configuration that the flags describe: a preset, a file's keys laid over it, and the quantum mode on top."""
+    from qlm.config import QLMConfig
+
+    keys = {} if file is None else _read_keys(file)
+    if quantum is not None:
+        keys["quantum"] = quantum
+        for block in keys.get("blocks") or ():
+            if isinstance(block, dict) and "quantum" in block:
+                block["quantum"] = quantum
+    if preset is None and file is not None:
+        return QLMConfig(**keys)
+    return QLMConfig.preset(preset or DEFAULT_PRESET, **keys)
+
+
+def _read_keys(file: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        keys = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--config expects a readable file, got '{error.strerror}' for {file}; check it.") from None
+    except ValueError as error:
+        raise ValueError(f"--config expects a JSON file, got {file} ({error}); correct it.") from None
+    if not isinstance(keys, dict):
+        raise ValueError(
+            f"--config expects a JSON object of configuration keys, got a {type(keys).__name__} in {file}."
+        )
+    return keys
+
+
+def _fresh(config: "QLMConfig", data: str, backend: str, changes: dict[str, Any]) -> "Plan":
+    from qlm.data import load_corpus
+    from qlm.recipe import Plan, TrainingRecipe, with_changes
+
+    recipe = with_changes(TrainingRecipe(), **changes)
+    return Plan(config, load_corpus(data, recipe.context), recipe, _absolute(data), backend)
+
+
+def _resumed(out: Path, data: str | None, backend: str, changes: dict[str, Any]) -> "Plan":
+    """The recorded plan, with what the flags say in its place: a difference is refused when the folder is opened."""
+    from qlm.checkpoints import read_config
+    from qlm.data import load_corpus
+    from qlm.recipe import Plan, TrainingRecipe, with_changes
+    from qlm.runs import RunFolder
+
+    record = RunFolder(out).record()
+    recipe = with_changes(TrainingRecipe(**record.recipe), **changes)
+    source = record.data if data is None else _absolute(data)
+    return Plan(read_config(out), load_corpus(source, recipe.context), recipe, source, backend)
+
+
+def _absolute(data: str) -> str:
+    """The corpus' source as a run records it: a path that does not depend on where one stands."""
+    path = Path(data)
+    return str(path.resolve()) if path.exists() else data
+
+
+def _run(plan: "Plan", out: Path, existing: str) -> None:
+    from rich.console import Console
+
+    from qlm.results import finish_run
+    from qlm.training import train as train_model
+
+    console = Console()
+    run = train_model(plan, out, existing, console)
+    console.print(evaluation_table(finish_run(run, plan)))
+    console.print(f"Saved in {out}; try: qlm entropy --model {out}", soft_wrap=True, markup=False, highlight=False)
+
+
+def evaluation_table(measured: "Evaluation") -> Any:
+    """Return a rich table of one model's figures."""
+    from rich.table import Table
+
+    counted = measured.parameters
+    table = Table(show_header=False)
+    for name, value in (
+        ("bits per byte", f"{measured.bits_per_byte:.4f}"),
+        ("perplexity per byte", f"{measured.perplexity:.4f}"),
+        ("text", f"{measured.n_bytes:,} bytes"),
+        ("parameters", f"{counted.core:,} core, {counted.embedding:,} embedding"),
+        ("of them in circuits / in twins", f"{counted.circuit} / {counted.twin}"),
+        ("tokens on the quantum path", f"{measured.routed_share:.1%}"),
+        ("circuit executions, one pass", f"{measured.circuit_executions:,}"),
+        ("circuit's gradient norm", f"{measured.circuit_gradient_norm:.2e}"),
+        ("bits per byte lost with its mean output", f"{measured.ablation_change:+.4f}"),
+        ("tokens per second", f"{measured.tokens_per_second:,.0f}"),
+    ):
+        table.add_row(name, value)
+    return table

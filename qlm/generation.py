@@ -1,0 +1,58 @@
+"""Text from a model, byte by byte, at a constant cost per byte."""
+
+from dataclasses import dataclass
+
+import torch
+
+from qlm.modeling import QLMForCausalLM
+from qlm.tokenizer import EOS_ID, PAD_ID, decode_bytes, encode_bytes
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next byte is chosen: ``temperature`` 0 takes the likeliest. Raises ValueError for bad numbers.
+
+    >>> Sampling(temperature=0.0).max_new_tokens
+    200
+    """
+
+    max_new_tokens: int = 200
+    temperature: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"generation expects max_new_tokens of at least 1, got {self.max_new_tokens}; raise it.")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"generation expects a finite temperature >= 0, got {self.temperature}; try 0.8.")
+
+
+def generate_text(model: QLMForCausalLM, prompt: str, sampling: Sampling | None = None) -> str:
+    """Return a continuation of the prompt, which follows an end-of-text token; invalid UTF-8 shows as U+FFFD.
+
+    Stops early at an end-of-text token. Torch's random state is untouched.
+
+    >>> from qlm.config import QLMConfig
+    >>> _ = torch.manual_seed(0)
+    >>> model = QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}])).eval()
+    >>> len(generate_text(model, "one", Sampling(3, 0.0)).encode()) >= 1
+    True
+    """
+    chosen = Sampling() if sampling is None else sampling
+    ids = torch.tensor([[EOS_ID, *encode_bytes(prompt.encode("utf-8"))]], device=model.device)
+    how = (
+        {"do_sample": True, "temperature": chosen.temperature, "top_k": 0}
+        if chosen.temperature
+        else {"do_sample": False}
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(chosen.seed)
+        made = model.generate(  # pyright: ignore[reportAttributeAccessIssue] -- transformers' protocol asks too much
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=chosen.max_new_tokens,
+            eos_token_id=EOS_ID,
+            pad_token_id=PAD_ID,
+            **how,
+        )
+    return decode_bytes(made[0, ids.shape[1] :].tolist()).decode("utf-8", "replace")
