@@ -96,13 +96,15 @@ def expectations(bits: Bits, bases: Bases, observables: tuple[PauliSum, ...], li
     for index, members in enumerate(readable):
         table = [[dict(o.terms).get(word, 0.0) / shares[word] for o in observables] for word in members]
         weights = torch.tensor(table, dtype=torch.float32)
+        touched = weights.abs().sum(0) > 0  # the other observables read nothing in this basis
+        weights = weights[:, touched]
         per_shot = _parities(bits[:, index], bases, members) @ weights
         extreme = weights.abs().sum(0).double()
         mean = per_shot.mean(1, dtype=torch.float64)
         second = per_shot.square().sum(1, dtype=torch.float64)
         smoothed = (second + 2 * extreme**2) / (shots + 2) - (mean * shots / (shots + 2)).square()
-        values += mean
-        variance += smoothed.clamp(min=0) / shots
+        values[:, touched] += mean
+        variance[:, touched] += smoothed.clamp(min=0) / shots
     return Estimate(values.to(like), variance.sqrt().to(like), shots * n_bases)
 
 

@@ -101,7 +101,9 @@ class IBM(Backend):
         if circuit.n_wires > purity.MAX_WIRES:
             return super()._entropy(circuit, angles, wires, kind, request)
         bases = purity.design(circuit.n_wires, wires, request.seed)
-        bits = self._bits(circuit, angles, bases, request)
+        shots = self.shots if request.shots is None else request.shots
+        shared = -(-shots * 3 ** len(wires) // len(bases.letters))  # a basis of the wires comes several times
+        bits = self._bits(circuit, angles, bases, Request(shared, request.seed))
         words = pauli_words(wires)
         observables = tuple(pauli_word(word, wires) for word in words)
         estimate = counts.expectations(bits, bases, observables, angles)
