@@ -11,6 +11,7 @@ from oracles import random_circuit, random_data
 from torch import Tensor
 
 from backends import Backend, linalg, open_backend
+from backends.statevector import narrow
 from circuits import Circuit, Input, Op, PauliSum, Reset, Weight, X, Y, Z, pauli_word
 
 BACKEND: Backend = open_backend("statevector")
@@ -41,6 +42,14 @@ def tensors(inputs: oracles.Real, weights: oracles.Real, dtype: torch.dtype) -> 
     return torch.tensor(inputs, dtype=dtype), torch.tensor(weights, dtype=dtype)
 
 
+@pytest.fixture(params=["narrow", "reference"])
+def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each executor by itself, whatever the width."""
+    monkeypatch.setattr(narrow, "MAX_AMPLITUDES", 0 if request.param == "reference" else 4**5)
+    return request.param
+
+
+@pytest.mark.usefixtures("executor")
 @pytest.mark.parametrize("block", range(4))
 def test_200_random_circuits_equal_dense_matrices(block: int) -> None:
     rng = np.random.default_rng(100 + block)
@@ -59,6 +68,7 @@ def test_200_random_circuits_equal_dense_matrices(block: int) -> None:
 
 
 @DTYPES
+@pytest.mark.usefixtures("executor")
 @pytest.mark.parametrize("n_wires", [1, 2, 3])
 def test_resets_equal_kraus_maps(n_wires: int, dtype: torch.dtype) -> None:
     rng = np.random.default_rng(n_wires)
@@ -114,6 +124,7 @@ def test_batches_of_any_size_agree_with_single_calls(n_wires: int) -> None:
         torch.testing.assert_close(part, together[5 : 5 + batch], atol=1e-12, rtol=0)
 
 
+@pytest.mark.usefixtures("executor")
 def test_values_along_the_circuit_equal_prefixes() -> None:
     rng = np.random.default_rng(11)
     for resets in (False, True):
@@ -217,6 +228,7 @@ def test_second_derivatives_of_entropies_are_right(kind: str) -> None:
     assert torch.autograd.gradgradcheck(entropy, (angle,))
 
 
+@pytest.mark.usefixtures("executor")
 @pytest.mark.parametrize("angle", [0.0, math.pi, math.pi / 2, -math.pi, 4 * math.pi])
 def test_no_gradient_is_nan_at_special_angles(angle: float) -> None:
     rng = np.random.default_rng(3)

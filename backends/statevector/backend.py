@@ -14,8 +14,9 @@ from torch import Tensor
 from backends import linalg
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from backends.statevector.reference import advance, apply_word, start
-from circuits import GATES, Circuit, PauliSum
+from backends.statevector import narrow, reference
+from backends.statevector.reference import start
+from circuits import GATES, Circuit, Op, PauliSum, commuting_groups
 from circuits.observables import Word
 
 _MAX_WIRES = 24
@@ -64,14 +65,14 @@ class Statevector(Backend):
         _refuse_shots(request)
         vectors, reached, values = _start(circuit, angles), 0, []
         for count in times:
-            vectors = advance(circuit, reached, count, vectors, angles, not circuit.is_unitary)
+            vectors = _advance(circuit, reached, count, vectors, angles, not circuit.is_unitary)
             values.append(_expect(circuit, vectors, observables))
             reached = count
         return Estimate(torch.stack(values, 1))
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         _refuse_shots(request)
-        full = _weights(circuit, _run(circuit, angles)).T
+        full = _weights(_run(circuit, angles), circuit.n_wires, not circuit.is_unitary).T
         batch = len(full)
         rest = [wire for wire in range(circuit.n_wires) if wire not in wires]
         axes = [0, *(wire + 1 for wire in (*wires, *rest))]
@@ -112,7 +113,13 @@ class Statevector(Backend):
 
 def _run(circuit: Circuit, angles: Tensor) -> Tensor:
     """Return the final vectors: (2**n, b), or (4**n, b) of the density matrix for circuits with resets."""
-    return advance(circuit, 0, len(circuit.ops), _start(circuit, angles), angles, not circuit.is_unitary)
+    return _advance(circuit, 0, len(circuit.ops), _start(circuit, angles), angles, not circuit.is_unitary)
+
+
+def _advance(circuit: Circuit, first: int, last: int, vectors: Tensor, angles: Tensor, density: bool) -> Tensor:
+    """Apply some ops with the executor that suits the number of amplitudes."""
+    executor = narrow if len(vectors) <= narrow.MAX_AMPLITUDES else reference
+    return executor.advance(circuit, first, last, vectors, angles, density)
 
 
 def _start(circuit: Circuit, angles: Tensor) -> Tensor:
@@ -136,12 +143,30 @@ def _refuse_shots(request: Request) -> None:
         )
 
 
-def _weights(circuit: Circuit, vectors: Tensor) -> Tensor:
+def _weights(vectors: Tensor, n_wires: int, density: bool) -> Tensor:
     """Return the basis states' probabilities (2**n, b)."""
-    if circuit.is_unitary:
+    if not density:
         return vectors.real.square() + vectors.imag.square()
-    size = 2**circuit.n_wires
-    return vectors.reshape(size, size, -1).diagonal(dim1=0, dim2=1).real.T
+    return vectors.reshape(2**n_wires, 2**n_wires, -1).diagonal(dim1=0, dim2=1).real.T
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """A circuit that turns commuting words into Z words, and the words."""
+
+    turn: Circuit
+    words: tuple[Word, ...]
+
+
+@lru_cache(maxsize=256)
+def _bases(observables: tuple[PauliSum, ...], n_wires: int) -> tuple[_Basis, ...]:
+    letters = {"X": ("h",), "Y": ("sdg", "h"), "Z": ()}
+    return tuple(
+        _Basis(
+            Circuit(n_wires, tuple(Op(g, (wire,)) for wire, letter in basis.items() for g in letters[letter])), words
+        )
+        for basis, words in commuting_groups(observables)
+    )
 
 
 @lru_cache(maxsize=256)
@@ -164,27 +189,18 @@ def _sign_row(wires: Sequence[int], n_wires: int) -> Tensor:
 
 
 def _expect(circuit: Circuit, vectors: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
-    """Return ``<O_j>``, shape (b, o): diagonal words from the probabilities, others by applying them."""
-    words = list(dict.fromkeys(word for observable in observables for word, _ in observable.terms))
-    weights = _weights(circuit, vectors)
-    coefficients = weights.new_tensor([[dict(o.terms).get(word, 0.0) for word in words] for o in observables])
-    diagonal = tuple(word for word in words if all(letter == "Z" for _, letter in word))
-    columns: dict[Word, Tensor] = {}
-    if diagonal:
-        highs, lows, rows = (part.to(weights.device) for part in _signs(diagonal, circuit.n_wires))
+    """Return ``<O_j>``, shape (b, o): each group of commuting words from probabilities in its own basis."""
+    density, n_wires = not circuit.is_unitary, circuit.n_wires
+    nothing = torch.zeros((vectors.shape[-1], 0), dtype=vectors.dtype.to_real(), device=vectors.device)
+    words: list[Word] = []
+    rows: list[Tensor] = []
+    for basis in _bases(observables, n_wires):
+        turned = _advance(basis.turn, 0, len(basis.turn.ops), vectors, nothing, density)
+        weights = _weights(turned, n_wires, density)
+        highs, lows, kept = (part.to(weights.device) for part in _signs(basis.words, n_wires))
         split = weights.reshape(highs.shape[1], lows.shape[1], -1)
-        reduced = (lows.to(weights) @ split).index_select(1, rows)
-        columns.update(zip(diagonal, torch.einsum("wh,hwb->wb", highs.to(weights), reduced), strict=True))
-    for word in words:
-        if word not in columns:
-            columns[word] = _off_diagonal(circuit, vectors, word)
-    return torch.stack([columns[word] for word in words], 1) @ coefficients.T
-
-
-def _off_diagonal(circuit: Circuit, vectors: Tensor, word: Word) -> Tensor:
-    """``<psi|P|psi>``, or ``Tr P rho``, shape (b,)."""
-    if circuit.is_unitary:
-        return (vectors.conj() * apply_word(word, vectors, circuit.n_wires)).sum(0).real
-    size = 2**circuit.n_wires
-    applied = apply_word(word, vectors, 2 * circuit.n_wires)  # the first n wires are the rows
-    return applied.reshape(size, size, -1).diagonal(dim1=0, dim2=1).sum(-1).real
+        reduced = (lows.to(weights) @ split).index_select(1, kept)
+        rows.append(torch.einsum("wh,hwb->bw", highs.to(weights), reduced))
+        words += basis.words
+    table = [[dict(observable.terms).get(word, 0.0) for observable in observables] for word in words]
+    return torch.cat(rows, 1) @ rows[0].new_tensor(table)

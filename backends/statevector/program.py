@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from circuits import GATES, Circuit, Op
-from circuits.gates import PAULI, Matrix, pauli_matrix
+from circuits.gates import Matrix, pauli_matrix
 from circuits.ir import RESET
 
 Row = tuple[tuple[int, complex], ...]
@@ -80,17 +80,6 @@ def frame(wires: tuple[int, ...], width: int) -> Frame:
 
 def _rows(matrix: Matrix) -> tuple[Row, ...]:
     return tuple(tuple((c, complex(entry)) for c, entry in enumerate(row) if entry != 0) for row in matrix)
-
-
-@lru_cache(maxsize=4096)
-def pauli(letter: str, wire: int, width: int) -> Fixed:
-    """Return one Pauli letter as a step on ``width`` wires.
-
-    >>> pauli("Y", 0, 1).rows
-    (((1, -1j),), ((0, 1j),))
-    """
-    rows = _rows(PAULI[letter])
-    return Fixed(frame((wire,), width), rows, rows)
 
 
 def _gate(op: Op, column: int, shared: bool, wires: tuple[int, ...], width: int, conjugate: bool) -> Step:

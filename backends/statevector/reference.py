@@ -1,21 +1,16 @@
 """The executor in torch: any device, complex64 or complex128, differentiable as often as torch can.
 
 A gate is unitary, so its gradient is the inverse gate: fixed gates save nothing, rotations save their output alone.
-Axis legend: N amplitudes, b batch; vectors are (N, b). A run of steps that no input enters is applied to the identity
-first, so that it costs N columns instead of b (``_MAX_DENSE`` bounds N).
+Axis legend: N amplitudes, b batch; vectors are (N, b).
 """
 
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backends.statevector.program import Discard, Fixed, Frame, Rotation, Step, pauli, steps
+from backends.statevector.program import Discard, Fixed, Frame, Rotation, Step, steps
 from circuits import Circuit
-from circuits.observables import Word
-
-_MAX_DENSE = 64
 
 
 def _blocks(frame: Frame, vectors: Tensor) -> Tensor:
@@ -115,36 +110,18 @@ def _discard(step: Discard, vectors: Tensor) -> Tensor:
     return out.reshape(vectors.shape)
 
 
-def _apply(step: Step, vectors: Tensor, angles: Tensor) -> Tensor:
+def apply_step(step: Step, vectors: Tensor, angles: Tensor) -> Tensor:
+    """Return one step's action on vectors (N, b); ``angles`` (b, a) of the whole circuit."""
     if isinstance(step, Rotation):
         return _rotate(step, vectors, angles[:1, step.column] if step.shared else angles[:, step.column])
     return _discard(step, vectors) if isinstance(step, Discard) else apply_fixed(step, vectors)
 
 
-def apply_word(word: Word, vectors: Tensor, width: int) -> Tensor:
-    """Return a Pauli word's action on vectors (2**width, b), one letter after the other."""
-    for wire, letter in word:
-        vectors = apply_fixed(pauli(letter, wire, width), vectors)
-    return vectors
-
-
-def _is_shared(step: Step) -> bool:
-    return isinstance(step, Fixed) or (isinstance(step, Rotation) and step.shared)
-
-
 def advance(circuit: Circuit, first: int, last: int, vectors: Tensor, angles: Tensor, density: bool) -> Tensor:
     """Apply ops ``first`` to ``last - 1`` to vectors (N, b); ``angles`` (b, a) of the whole circuit."""
-    chosen = [step for op_steps in steps(circuit, density)[first:last] for step in op_steps]
-    dense = len(vectors) <= min(_MAX_DENSE, vectors.shape[1])
-    for shared, run in groupby(chosen, _is_shared):
-        if not (shared and dense):
-            for step in run:
-                vectors = _apply(step, vectors, angles)
-            continue
-        matrix = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
-        for step in run:
-            matrix = _apply(step, matrix, angles)
-        vectors = matrix @ vectors
+    for op_steps in steps(circuit, density)[first:last]:
+        for step in op_steps:
+            vectors = apply_step(step, vectors, angles)
     return vectors
 
 
