@@ -4,6 +4,8 @@ Axis legend: b batch, l sequence, d model width, v vocabulary.
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +36,25 @@ class QLMPreTrainedModel(PreTrainedModel):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Read a model as transformers does, from safetensors alone; ``backend=`` says where its circuits run.
+
+        Raises ValueError for a folder without safetensors, whatever else it holds, and for ``quantum=``: each block's
+        mode is part of its checkpoint.
+        """
+        folder = Path(str(pretrained_model_name_or_path))
+        if folder.is_dir() and not any(folder.glob("*.safetensors")):
+            raise ValueError(f"a checkpoint expects model.safetensors, got none in {folder}; pickles are never read.")
+        if "quantum" in kwargs:
+            raise ValueError(
+                f"from_pretrained expects each block's own quantum mode, got quantum={kwargs['quantum']!r}; it belongs "
+                "to the checkpoint: build another model from a QLMConfig."
+            )
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **{**kwargs, "use_safetensors": True})
+        _freeze_as_built(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw what no checkpoint gave; transformers marks parameters that were read."""
@@ -61,6 +82,15 @@ class QLMPreTrainedModel(PreTrainedModel):
             layer.backend = opened
         self.config.recorded_backend = opened.spec
         return self
+
+
+def _freeze_as_built(model: QLMPreTrainedModel) -> None:
+    """Take from parameters the gradients that their blocks do not give them: transformers thaws all that it reads."""
+    with torch.device("meta"):
+        built = type(model)(deepcopy(model.config))
+    for name, parameter in built.named_parameters():
+        if not parameter.requires_grad:
+            model.get_parameter(name).requires_grad_(False)
 
 
 class QLMModel(QLMPreTrainedModel):
