@@ -59,7 +59,7 @@ def global_purity(bits: counts.Bits, bases: counts.Bases, seed: int | None) -> t
     are clamped to [2**-n, 1]. Cost b s 2**n w.
 
     Share of true values within 1.96 standard errors (depolarised states, random and of two-layer circuits, 1024 shots
-    a subsystem basis): 0.94 to 0.98 on two and three wires, 0.91 to 1.00 on four and five; where it errs on four or
+    a subsystem basis): 0.93 to 0.99 on two and three wires, 0.93 to 1.00 on four and five; where it errs on four or
     more wires it is mostly too low, because a few large words were not read. Samples of one batch share the design,
     hence part of their error: their mean purity is not much more certain than one sample's.
     """
