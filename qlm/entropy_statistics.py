@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backends.linalg import page_entropy
 from qlm.entropy_table import CONTROLS, Cut, EntropyTable
 
 N_RESAMPLES = 1000
@@ -158,18 +159,6 @@ def bootstrap(statistic: Callable[[Array, Array], float], a: Array, b: Array, se
     defined = values[np.isfinite(values)]
     low, high = np.quantile(defined, (0.025, 0.975)) if len(defined) else (math.nan, math.nan)
     return Statistic(value, float(low), float(high))
-
-
-def page_entropy(small: int, large: int) -> float:
-    """Return the mean von Neumann entropy (nats) of Haar-random pure states cut into dimensions m <= n.
-
-    ``sum_{k=n+1}^{mn} 1/k - (m-1)/(2n)``. Source: Page 1993, Phys. Rev. Lett. 71, 1291; proven by Foong and Kanno 1994.
-
-    >>> round(page_entropy(4, 4) / math.log(2), 4)
-    1.3307
-    """
-    m, n = sorted((small, large))
-    return sum(1 / k for k in range(n + 1, m * n + 1)) - (m - 1) / (2 * n)
 
 
 def haar_entropy(cut: Cut, kind: str) -> float:

@@ -46,7 +46,25 @@ def router(backend: str | Statevector = "statevector", d_model: int = 8, **chang
     torch.manual_seed(0)
     block = QuantumRouter(d_model, QuantumRouterConfig(**{"n_wires": 2, "depth": 1, **changes}), backend)
     torch.nn.init.normal_(block.predict.weight)
+    torch.nn.init.zeros_(block.predict.bias)
+    torch.nn.init.constant_(block.threshold, 0.5)
     return block
+
+
+@pytest.mark.parametrize("n_wires", [2, 3, 4])
+@pytest.mark.parametrize("budget", [0.1, 0.5])
+def test_a_fresh_router_predicts_the_page_value_and_routes_its_budget(n_wires: int, budget: float) -> None:
+    torch.manual_seed(0)
+    shares, means = [], []
+    for _ in range(20):
+        block = QuantumRouter(64, QuantumRouterConfig(n_wires=n_wires, depth=2, budget=budget)).eval()
+        hidden = torch.randn(4, 64, 64)
+        shares.append(int(block(hidden, Context()).routed.sum()) / 256)
+        means.append(float(torch.logit(predicted(block, hidden)).mean()))
+    assert sum(shares) / 20 == pytest.approx(budget, abs=0.08)
+    m, n = 2 ** (n_wires // 2), 2 ** (n_wires - n_wires // 2)
+    page = (sum(1 / k for k in range(n + 1, m * n + 1)) - (m - 1) / (2 * n)) / math.log(m)
+    assert sum(means) / 20 == pytest.approx(math.log(page / (1 - page)), abs=0.1)
 
 
 def predicted(block: QuantumRouter, hidden: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ Axis legend: b batch, l sequence, d model width, n = b l tokens, m tokens on the
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
+from backends import linalg
 from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
@@ -17,6 +19,8 @@ from qlm.controls import CircuitCore, build_core, check_mode
 
 _TEMPERATURE = 0.05
 """Width of the sigmoid that stands in for the hard threshold in the backward pass."""
+_FRESH_SPREAD = 3**-0.5
+"""Standard deviation of a fresh linear layer's scores of a normalised stream, before the bias."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class QuantumRouter(Block):
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.encode = nn.Linear(d_model, self.circuit.n_inputs)
         self.predict = nn.Linear(d_model, 1)
-        self.threshold = nn.Parameter(torch.tensor(0.5))
+        self.threshold = nn.Parameter(torch.zeros(()))
         self.core = build_core(config.quantum, self.circuit, observables, backend)
         self.fast = nn.Linear(self.circuit.n_inputs, len(observables))
         self.decode = nn.Linear(len(observables), d_model)
@@ -103,7 +107,14 @@ class QuantumRouter(Block):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        nn.init.constant_(self.threshold, 0.5)
+        """Start where random states are: their hardness is predicted on average, and the budget's share is routed."""
+        n_wires = self.circuit.n_wires
+        small, large = n_wires // 2, n_wires - n_wires // 2
+        mean = linalg.page_entropy(2**small, 2**large) / (small * math.log(2))
+        score = math.log(mean / (1 - mean))
+        quantile = NormalDist().inv_cdf(max(1e-3, 1 - self.config.budget))
+        nn.init.constant_(self.predict.bias, score)
+        nn.init.constant_(self.threshold, 1 / (1 + math.exp(-score - _FRESH_SPREAD * quantile)))
 
     @property
     def circuit_core(self) -> CircuitCore | None:
