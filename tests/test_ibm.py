@@ -159,3 +159,9 @@ def test_bad_strings(spec: str, sentence: str) -> None:
 def test_all_names_are_devices() -> None:
     assert {"fake_manila", "fake_jakarta", "fake_torino"} <= set(fake_devices())
     assert open_backend("ibm:fake_jakarta?shots=7") == IBM("fake_jakarta", shots=7)
+
+
+def test_a_device_must_be_named() -> None:
+    with pytest.raises(ValueError, match="ibm:fake_manila"):
+        open_backend("ibm")
+    assert open_backend("ibm:fake_manila").spec == "ibm:fake_manila"

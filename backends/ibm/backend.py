@@ -36,7 +36,7 @@ class IBM(Backend):
     Each sample is measured ``shots`` times in each product basis. Circuits are transpiled once for the device
     (optimization level 1, fixed seed), with two parametrised rotations on each wire that is not always measured in Z,
     so that the whole batch in all bases is one PUB of one job. ``entropy`` is that of the noisy state and comes with
-    the global purity (up to 5 wires). Raises ValueError for an unknown or real device, ImportError without
+    the global purity (up to 5 wires). Raises ValueError for no device, an unknown or a real one, ImportError without
     qiskit-ibm-runtime. Cost b s (4**n ops + shots).
 
     >>> IBM(device="fake_lima", shots=100).spec
@@ -46,7 +46,7 @@ class IBM(Backend):
     kind: ClassVar[str] = "ibm"
     argument: ClassVar[str | None] = "device"
 
-    device: str = "fake_manila"
+    device: str = ""
     shots: int = 1024
 
     def __post_init__(self) -> None:

@@ -20,6 +20,8 @@ def fake_devices() -> dict[str, type]:
 
 def check_device(name: str) -> None:
     """Raise ValueError, in one sentence, for a device that is no shipped fake one."""
+    if not name:
+        raise ValueError("backend 'ibm' expects a device after the colon, got none; write for example ibm:fake_manila.")
     known = fake_devices()
     if name in known:
         return
