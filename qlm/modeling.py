@@ -238,7 +238,7 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
         """Return each block's report of the last call, by "position.kind"."""
         return self.model.reports()
 
-    def prepare_inputs_for_generation(
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride] -- called by keyword
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
@@ -247,7 +247,7 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Hand on what transformers prepares; once the state holds the prefix, new tokens need no padding mask."""
-        prepared = super().prepare_inputs_for_generation(
+        prepared = super().prepare_inputs_for_generation(  # pyright: ignore[reportAttributeAccessIssue] -- lazy module
             input_ids,
             attention_mask=attention_mask,
             is_first_iteration=is_first_iteration,

@@ -97,7 +97,9 @@ def test_twin_has_the_circuits_size(n_wires: int, depth: int) -> None:
     twin = block.core
     assert isinstance(twin, TwinCore)
     circuit = 3 * n_wires * depth
-    assert circuit == sum(p.numel() for p in make("quantum_router", n_wires=n_wires, depth=depth).core.parameters())
+    core = make("quantum_router", n_wires=n_wires, depth=depth).core
+    assert isinstance(core, CircuitCore)
+    assert circuit == sum(parameter.numel() for parameter in core.parameters())
     unit = twin.inner.in_features + 1 + twin.outer.out_features
     assert twin.n_parameters == sum(p.numel() for p in twin.parameters())
     assert abs(twin.n_parameters - circuit) <= max(0.02 * circuit, unit)

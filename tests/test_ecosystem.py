@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import BLOCKS, tiny_config, tiny_ids, tiny_model
+from tiny_models import router_of, still_blocks, tiny_config, tiny_ids, tiny_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
@@ -90,10 +90,8 @@ def test_lora_trains_adapters_alone(tmp_path: Path) -> None:
 def _train(rank: int, mode: str) -> dict[str, Any]:
     """Two steps on the process's own rows; on rank 1 no token is routed or explored."""
     torch.manual_seed(0)
-    blocks: list[dict[str, Any]] = [dict(entry) for entry in BLOCKS]
-    blocks[1] |= {"exploration": 0.0, "quantum": mode}
-    model = QLMForCausalLM(tiny_config(blocks=blocks)).train()
-    router = model.model.layers[1]
+    model = QLMForCausalLM(tiny_config(blocks=still_blocks(quantum=mode))).train()
+    router = router_of(model)
     nn.init.zeros_(router.predict.weight)
     parallel = DistributedDataParallel(model, init_sync=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -111,7 +109,7 @@ def _train(rank: int, mode: str) -> dict[str, Any]:
 def _process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    store = torch.distributed.FileStore(f"{folder}/store", 2)  # pyright: ignore[reportPrivateImportUsage] -- documented by torch
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
     results = {mode: _train(rank, mode) for mode in ("circuit", "twin", "frozen", "off")}
     Path(folder, f"{rank}.json").write_text(json.dumps(results))
@@ -119,7 +117,7 @@ def _process(rank: int, folder: str) -> None:
 
 
 def test_processes_stay_together_though_one_routes_nothing(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_process, (str(tmp_path),), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
+    torch.multiprocessing.spawn(_process, (str(tmp_path),), nprocs=2)  # pyright: ignore[reportPrivateImportUsage] -- documented
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     for mode in first:
         assert first[mode]["numbers"] == second[mode]["numbers"]

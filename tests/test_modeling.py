@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import assert_same_weights, logits, tiny_config, tiny_ids, tiny_model
+from tiny_models import (
+    assert_same_weights,
+    circuit_weights,
+    logits,
+    router_of,
+    still_blocks,
+    tiny_config,
+    tiny_ids,
+    tiny_model,
+)
 
 from qlm import QLMConfig, QLMForCausalLM, QLMModel, QuantumLayer
-from qlm.blocks.quantum_router import QuantumRouterConfig
 from qlm.controls import QUANTUM_MODES
 from qlm.presets import PRESETS
 
@@ -47,7 +55,7 @@ def test_copies_are_independent() -> None:
         assert torch.equal(logits(twin), logits(model))
         assert twin.lm_head.weight is twin.model.embed.weight
         with torch.no_grad():
-            dict(twin.model.quantum_layers())["layers.1.core.layer"].weights += 1
+            circuit_weights(twin).add_(1)
         assert not torch.equal(logits(twin), logits(model))
 
 
@@ -65,25 +73,19 @@ def test_loss_is_the_cross_entropy_in_nats_of_the_next_token() -> None:
 
 
 def test_training_adds_the_routers_loss_and_evaluation_does_not() -> None:
-    model, ids = tiny_model().double(), tiny_ids()
-    config: QuantumRouterConfig = model.model.layers[1].config
+    ids = tiny_ids()
+    model = tiny_model(blocks=still_blocks(hardness_weight=0.0, budget_weight=3.0)).double()
     with torch.no_grad():
         plain = model(ids, labels=ids).loss
-        model.model.layers[1].config = QuantumRouterConfig(
-            n_wires=2, depth=1, exploration=0.0, hardness_weight=0.0, budget_weight=3.0
-        )
-        model.model.layers[2].config.__dict__["nested"] = 0.0  # the only other draw in training
         trained = model.train()(ids, labels=ids).loss
     share = model.reports()["1.quantum_router"].routed_share
     assert 0.2 < share < 1
-    assert float(trained - plain) == pytest.approx(3 * (share - config.budget) ** 2, rel=1e-5)
+    assert float(trained - plain) == pytest.approx(3 * (share - 0.2) ** 2, rel=1e-5)
 
 
 def test_accumulated_steps_weigh_the_routers_loss_once() -> None:
     """Trainer sums the losses of two halves, each over the number of labels in both: together one step's loss."""
-    model = tiny_model().train()
-    model.model.layers[1].config = QuantumRouterConfig(n_wires=2, depth=1, exploration=0.0, budget_weight=50.0)
-    model.model.layers[2].config.__dict__["nested"] = 0.0
+    model = tiny_model(blocks=still_blocks(budget_weight=50.0)).train()
     ids = tiny_ids(1, 9)
     with torch.no_grad():
         whole = model(ids, labels=ids).loss
@@ -155,12 +157,12 @@ def test_wrong_inputs_are_refused() -> None:
 def test_weights_that_are_no_numbers_name_their_layer() -> None:
     model = tiny_model()
     with torch.no_grad():
-        dict(model.model.quantum_layers())["layers.1.core.layer"].weights[2] = math.nan
+        circuit_weights(model)[2] = math.nan
     with pytest.raises(ValueError, match=r"layer 'layers.1.core.layer': weights expect finite .* index \(2,\)"):
         logits(model)
     hidden = tiny_model()
     with torch.no_grad():
-        hidden.model.layers[1].encode.bias[1] = math.nan
+        router_of(hidden).encode.bias[1] = math.nan
     with pytest.raises(ValueError, match=r"layer 'layers.1.core.layer': inputs expect finite .* index \(0, 1\)"):
         logits(hidden)
 

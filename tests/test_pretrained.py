@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import BLOCKS, assert_same_weights, logits, tiny_ids, tiny_model
+from torch import nn
 
 from circuits import Circuit, Input, Op, Weight
 from qlm import QLMConfig, QLMForCausalLM
@@ -120,7 +121,8 @@ def test_missing_weights_are_drawn_and_given_ones_kept(saved: tuple[QLMForCausal
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_keeps_circuit_weights(saved: tuple[QLMForCausalLM, Path], dtype: torch.dtype) -> None:
     model, folder = saved
-    cast = copy.deepcopy(model).to(dtype)
+    cast = copy.deepcopy(model)
+    nn.Module.to(cast, dtype)  # in place, as modules are
     for low in (cast, QLMForCausalLM.from_pretrained(folder, dtype=dtype)):
         for (_, layer), (_, exact) in zip(low.model.quantum_layers(), model.model.quantum_layers(), strict=True):
             assert torch.equal(layer.weights, exact.weights)

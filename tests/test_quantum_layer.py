@@ -148,7 +148,7 @@ def test_weights_are_read_when_the_layer_runs() -> None:
     module, x = layer(), torch.ones(1, 1)
     before = module(x)
     with torch.no_grad():
-        module.weights += 0.5
+        module.weights.add_(0.5)
     assert float((module(x) - before).detach().abs().max()) > 0.05
     module.weights = nn.Parameter(torch.zeros(1))
     torch.testing.assert_close(module(x).detach()[0, 1], torch.tensor(1.0))
@@ -161,7 +161,7 @@ def test_copies_run_alone() -> None:
         assert twin.backend == module.backend
         assert twin.circuit == module.circuit
         with torch.no_grad():
-            twin.weights += 1
+            twin.weights.add_(1)
         assert not torch.equal(twin.weights, module.weights)
 
 

@@ -16,6 +16,22 @@ BLOCKS: tuple[dict[str, Any], ...] = (
 )
 
 
+def still_blocks(**router: Any) -> list[dict[str, Any]]:
+    """The blocks without their draws in training: no exploration, no nested ranks; some keys of the router changed."""
+    changes = {"quantum_router": {"exploration": 0.0, **router}, "tt_feed_forward": {"nested": 0.0}}
+    return [{**entry, **changes.get(entry["kind"], {})} for entry in BLOCKS]
+
+
+def router_of(model: QLMForCausalLM) -> QuantumRouter:
+    """The model's router."""
+    return next(module for module in model.modules() if isinstance(module, QuantumRouter))
+
+
+def circuit_weights(model: QLMForCausalLM) -> nn.Parameter:
+    """The weights of the model's circuit."""
+    return next(layer for _, layer in model.quantum_layers()).weights
+
+
 def tiny_config(**changes: Any) -> QLMConfig:
     """A configuration of width 16 with all kinds of block."""
     return QLMConfig(**{"d_model": 16, "blocks": [dict(entry) for entry in BLOCKS], **changes})
