@@ -70,6 +70,10 @@ def purity(density: Tensor) -> Tensor:
     return (density.real.square() + density.imag.square()).sum((-2, -1))
 
 
+_SUMMED = 2**16
+"""Terms of Page's sum up to which it is summed."""
+
+
 def page_entropy(small: int, large: int) -> float:
     """Return the mean von Neumann entropy (nats) of Haar-random pure states cut into dimensions m <= n.
 
@@ -79,4 +83,8 @@ def page_entropy(small: int, large: int) -> float:
     1.3307
     """
     m, n = sorted((small, large))
-    return sum(1 / k for k in range(n + 1, m * n + 1)) - (m - 1) / (2 * n)
+    if m * n <= _SUMMED:
+        harmonic = math.fsum(1 / k for k in range(n + 1, m * n + 1))
+    else:  # Euler and Maclaurin, to 1 / (120 n**4), where n is at least 256
+        harmonic = math.log(m) + (1 / (m * n) - 1 / n) / 2 - (1 / (m * n) ** 2 - 1 / n**2) / 12
+    return harmonic - (m - 1) / (2 * n)
