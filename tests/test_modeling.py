@@ -170,7 +170,7 @@ def test_weights_that_are_no_numbers_name_their_layer() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: QLMConfig(d_modl=8), "unknown config key 'd_modl': did you mean 'd_model'"),
+        (lambda: QLMConfig.from_dict({"d_modl": 8}), "unknown config key 'd_modl': did you mean 'd_model'"),
         (lambda: QLMConfig(quantum="seperable"), "unknown quantum mode 'seperable': did you mean 'separable'"),
         (lambda: QLMConfig(blocks=[{"kind": "harmonics"}]), "unknown block 'harmonics': did you mean 'harmonic'"),
         (lambda: QLMConfig(blocks=[{"kind": "harmonic", "tap": 3}]), "did you mean 'taps'"),
