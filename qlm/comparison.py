@@ -10,7 +10,7 @@ from qlm.data import Corpus
 from qlm.evaluation import Evaluation
 from qlm.intervals import t_interval
 from qlm.ngram import WittenBell
-from qlm.training import TrainedRun
+from qlm.runs import RunFolder
 
 MARGIN = 0.4
 """Bits per byte by which the hybrid should beat the n-gram of order 3."""
@@ -32,9 +32,11 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Result:
-    """One model of one seed: how it trained and what it is worth."""
+    """One model of one seed: where it is, how it trained and what it is worth."""
 
-    run: TrainedRun
+    folder: RunFolder
+    tokens_per_second: float
+    circuit_executions: int
     evaluation: Evaluation
 
 
@@ -130,11 +132,11 @@ def _gap(ahead: float) -> str:
 def _figures(results: Sequence[Result]) -> list[str]:
     evaluations = [result.evaluation for result in results]
     counted = evaluations[0].parameters
-    executions = _mean([result.run.circuit_executions for result in results])
+    executions = _mean([result.circuit_executions for result in results])
     return [
         f"{_mean([found.bits_per_byte for found in evaluations]):.3f}",
         f"{counted.core:,} + {counted.embedding:,}",
-        f"{_mean([result.run.tokens_per_second for result in results]):,.0f}",
+        f"{_mean([result.tokens_per_second for result in results]):,.0f}",
         f"{executions:,.0f}",
         f"{_mean([found.routed_share for found in evaluations]):.0%}",
         f"{_mean([found.circuit_gradient_norm for found in evaluations]):.1e}",

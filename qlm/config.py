@@ -49,7 +49,7 @@ class QLMConfig(PreTrainedConfig):
     blocks: list[dict[str, Any]] | None = None
     quantum: str = "circuit"
     recorded_backend: str = "statevector"
-    initializer_range: float = 0.02
+    initializer_range: float = 0.1
     use_cache: bool = True
     tie_word_embeddings: bool = True
     bos_token_id: int | None = EOS_ID
