@@ -22,10 +22,10 @@ class TrainingRecipe:
     2
     """
 
-    steps: int = 400
-    batch_size: int = 16
+    steps: int = 500
+    batch_size: int = 8
     context: int = 256
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     final_rate_share: float = 0.05
     warmup: int = 40
     weight_decay: float = 0.1
@@ -44,7 +44,7 @@ class TrainingRecipe:
             if getattr(self, name) < value:
                 raise ValueError(f"training expects {name} of at least {value}, got {getattr(self, name)}; raise it.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"training expects a positive learning rate, got {self.learning_rate}; try 0.004.")
+            raise ValueError(f"training expects a positive learning rate, got {self.learning_rate}; try 0.01.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"training expects a seed from 0 to 2**32 - 1, got {self.seed}; choose one of them.")
 

@@ -54,9 +54,10 @@ class QuantumRouterConfig:
 class RouterReport:
     """What the last call did. Shares are of the real (unpadded) tokens; ``mean_hardness`` over all of them.
 
-    ``executions`` counts circuit executions, one per token whose circuit ran, exploration included (its entropy is
-    read from the same state); 0 for controls without a circuit. ``output_share`` is the norm of the quantum features'
-    part of the block's update over that of the whole update.
+    ``executions`` counts the tokens whose circuit ran, exploration included; 0 for controls without a circuit. The
+    entropy of each is a second question about the same circuit: a simulator answers it with a second pass, a device
+    with the settings of a tomography. ``output_share`` is the norm of the quantum features' part of the block's
+    update over that of the whole update.
     """
 
     tokens: int
@@ -139,7 +140,7 @@ class QuantumRouter(Block):
             self.report = RouterReport(int(real.sum()), 0, 0.0, 0.0, 1.0, 0.0)
             hardness = torch.ones_like(hidden[..., 0])
             return BlockOutput(hidden + self.decode(features).reshape(hidden.shape), hardness=hardness)
-        predicted = torch.sigmoid(self.predict(normed)).flatten()
+        predicted = torch.sigmoid(self.predict(normed.detach())).flatten()
         routed = (predicted > self.threshold) & real
         gate = self._gate(predicted, routed)
         visited = routed
