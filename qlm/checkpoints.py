@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from backends.base import Backend
@@ -96,10 +97,20 @@ def read_config(folder: str | Path) -> QLMConfig:
             f"a checkpoint expects model_type '{QLMConfig.model_type}', got {content.get('model_type')!r} in {path}; "
             "name a model that qlm train wrote."
         )
+    return read_keys(content, str(path / "config.json"))
+
+
+def read_keys(content: dict[str, Any], origin: str, preset: str | None = None) -> QLMConfig:
+    """Return the configuration of keys that a file held, laid over a preset; ValueError or TypeError names the origin.
+
+    >>> read_keys({"d_model": 32}, "a.json", "tiny-hybrid").d_model
+    32
+    """
     try:
-        return QLMConfig.from_dict(content)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"a checkpoint expects a readable config.json, got {error} in {path}.") from None
+        return QLMConfig(**content) if preset is None else QLMConfig.preset(preset, **content)
+    except StrictDataclassError as error:
+        said = str(error).rpartition("TypeError: ")[2]
+        raise TypeError(f"a configuration expects each key in its type, got another in {origin}: {said}") from None
 
 
 def _check_weights(path: Path, config: QLMConfig) -> None:

@@ -25,6 +25,10 @@ app = typer.Typer(
 )
 
 
+EXAMPLES = {"ibm": "ibm:fake_manila"}
+"""What to open of a kind of backend that needs an argument."""
+
+
 def main() -> None:
     """Entry point of ``qlm``."""
     app()
@@ -49,12 +53,14 @@ def backends() -> None:
     for heading in ("opened by", "results", "state", "gradient", "resets", "wires", "runs"):
         table.add_column(heading)
     missing = []
-    for name in backend_names():
+    for name in (EXAMPLES.get(kind, kind) for kind in backend_names()):
         try:
-            opened = open_backend(name)
-            table.add_row(name, *_abilities(opened.capabilities))
+            table.add_row(name, *_abilities(open_backend(name).capabilities))
         except ImportError as error:
             table.add_row(name, "not installed", *["-"] * 5, style="dim")
+            missing.append(str(error))
+        except ValueError as error:  # a third party's, which needs an argument
+            table.add_row(name, "needs options", *["-"] * 5, style="dim")
             missing.append(str(error))
     console = Console()
     console.print(table)

@@ -105,9 +105,9 @@ def entropy(
 def _load(model: Path, backend: str) -> "QLMForCausalLM":
     from qlm.checkpoints import load_model
     from qlm.console import quiet_transformers
-    from qlm.threads import use_all_cores
+    from qlm.threads import use_cores
 
-    use_all_cores()
+    use_cores()
     with quiet_transformers():
         return load_model(model, backend)
 

@@ -46,9 +46,9 @@ def train(
         if out is None:
             raise ValueError("--resume expects --out with the run folder, got none; name it.")
     from qlm.runs import RunFolder, next_name
-    from qlm.threads import use_all_cores
+    from qlm.threads import use_cores
 
-    use_all_cores()
+    use_cores()
     if resume and out is not None:
         if RunFolder(out).finished:
             typer.echo(f"The run in {out} is finished; its figures are in {RunFolder(out).summary}.")
@@ -62,7 +62,7 @@ def train(
 
 def _config(preset: str | None, file: Path | None, quantum: str | None) -> "QLMConfig":
     """The configuration that the flags describe: a preset, a file's keys laid over it, and the quantum mode on top."""
-    from qlm.config import QLMConfig
+    from qlm.checkpoints import read_keys
 
     keys = {} if file is None else _read_keys(file)
     if quantum is not None:
@@ -70,9 +70,9 @@ def _config(preset: str | None, file: Path | None, quantum: str | None) -> "QLMC
         for block in keys.get("blocks") or ():
             if isinstance(block, dict) and "quantum" in block:
                 block["quantum"] = quantum
-    if preset is None and file is not None:
-        return QLMConfig(**keys)
-    return QLMConfig.preset(preset or DEFAULT_PRESET, **keys)
+    if preset is None and file is None:
+        preset = DEFAULT_PRESET
+    return read_keys(keys, "the flags" if file is None else str(file), preset)
 
 
 def _read_keys(file: Path) -> dict[str, Any]:

@@ -95,7 +95,11 @@ def test_ablation_is_the_model_with_its_mean_in_place() -> None:
     handle.remove()
     mean = torch.cat(outputs).double().mean(0).float()
     ablation = circuit_ablation(model, TEXT, OTHER, context=64)
-    layer.register_forward_hook(lambda module, args, output: mean.expand_as(output))
+
+    def put_mean(module: torch.nn.Module, args: object, output: Tensor) -> Tensor:
+        return mean.expand_as(output)
+
+    layer.register_forward_hook(put_mean)
     assert ablation.replaced == pytest.approx(bits_per_byte(model, TEXT, context=64), abs=1e-6)
 
 

@@ -116,8 +116,9 @@ def test_cross_entropy_is_the_loss_without_the_auxiliary_part() -> None:
     meter.close()
     assert output.loss.item() > plain.item()
     assert line["cross_entropy"] == pytest.approx(plain.item(), abs=1e-6)
-    layer = model.get_submodule("model.layers.0.core.layer")
-    expected = layer.weights.grad.var(correction=0).item()  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    gradient = model.get_parameter("model.layers.0.core.layer.weights").grad
+    assert gradient is not None
+    expected = gradient.var(correction=0).item()
     assert line["gradient_variance"]["model.layers.0.core.layer"] == pytest.approx(expected)
 
 
