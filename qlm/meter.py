@@ -13,7 +13,7 @@ from qlm.blocks.quantum_router import RouterReport
 from qlm.modeling import QLMForCausalLM
 
 PLATEAU = 1e-6
-"""Variance of a circuit's gradient below which training by gradient is hopeless (a barren plateau)."""
+"""Variance of a circuit's gradient below which it learns next to nothing."""
 
 
 class BarrenPlateauWarning(UserWarning):
@@ -138,8 +138,9 @@ class Meter:
             if variance < PLATEAU and name not in self._warned:
                 self._warned.add(name)
                 warnings.warn(
-                    f"layer '{name}': the variance of its gradient is {variance:.1e}, below {PLATEAU:g} (a barren "
-                    "plateau); use fewer wires or layers, or start nearer the identity.",
+                    f"layer '{name}': the variance of its gradient is {variance:.1e}, below {PLATEAU:g}: a barren "
+                    "plateau, or a circuit that the rest of the model ignores; see its output_share, or use fewer "
+                    "wires or layers.",
                     BarrenPlateauWarning,
                     stacklevel=2,
                 )

@@ -68,6 +68,7 @@ def paragraph(text: bytes) -> str:
 def plot_losses(runs: Mapping[str, RunFolder], path: Path) -> None:
     """Draw the training (thin) and validation (dots) bits per byte of runs over their steps, as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -81,8 +82,12 @@ def plot_losses(runs: Mapping[str, RunFolder], path: Path) -> None:
         ]
         axes.plot(*_columns(trained), color=colour, alpha=0.55, linewidth=1.2, label=f"{label}, training")
         axes.plot(*_columns(held_out), color=colour, marker="o", linewidth=1.8, label=f"{label}, validation")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(FixedLocator((0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("step")
-    axes.set_ylabel("bits per byte")
+    axes.set_ylabel("bits per byte (logarithmic)")
     axes.set_title("Loss while training", loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pickle
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from bad_input import damage, refused, save_model
 from command_line import ok, qlm
-from safetensors.torch import load_file, save_file
 from tiny_runs import BLOCKS, tiny_config
 
 from qlm.checkpoints import load_model
@@ -25,25 +23,13 @@ TRAIN = ("train", "--steps", "1", "--batch-size", "1", "--context", "16")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved, untrained model."""
-    path = tmp_path_factory.mktemp("model") / "model"
-    torch.manual_seed(0)
-    QLMForCausalLM(tiny_config()).save_pretrained(path)
-    return path
+    return save_model(tmp_path_factory.mktemp("model") / "model")
 
 
 @pytest.fixture
-def copy(model: Path, tmp_path: Path) -> Path:
-    """A copy of the model that a test may damage."""
-    return Path(shutil.copytree(model, tmp_path / "copy"))
-
-
-def refused(*arguments: object, text: str | None = None) -> str:
-    """Run a command that must be refused; return its one sentence."""
-    result = qlm(*arguments, text=text)
-    assert result.exit_code == 2, (result.exit_code, result.stdout, result.stderr)
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("Error: ")
-    return line
+def copy(tmp_path: Path) -> Path:
+    """A model that a test may damage."""
+    return save_model(tmp_path / "copy")
 
 
 def config_file(folder: Path, **keys: Any) -> Path:
@@ -149,12 +135,6 @@ def test_a_token_id_out_of_range(tmp_path: Path, model: Path) -> None:
 # Circuits
 
 
-def damage(folder: Path, name: str, index: int, value: float) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    tensors[name].view(-1)[index] = value
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "nan"), (float("inf"), "inf")])
 def test_an_angle_that_is_not_finite(copy: Path, value: float, word: str) -> None:
     damage(copy, "model.layers.0.core.layer.weights", 4, value)
@@ -185,70 +165,6 @@ def test_more_wires_than_a_device_holds(tmp_path: Path) -> None:
     for command in (("generate",), ("entropy", "--text", __file__)):
         line = refused(*command, "--model", tmp_path / "wide", "--backend", "ibm:fake_manila")
         assert "at most 5 wires, got 6" in line
-
-
-# Checkpoints
-
-
-def test_a_model_that_is_no_checkpoint(tmp_path: Path, copy: Path) -> None:
-    assert "is no folder" in refused("evaluate", "--model", tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    assert "expects a config.json" in refused("evaluate", "--model", tmp_path / "empty")
-    (copy / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "expects model_type 'qlm', got 'gpt2'" in refused("generate", "--model", copy)
-    (copy / "config.json").write_text("{")
-    assert "got no readable one" in refused("draw", "--model", copy)
-
-
-@pytest.mark.parametrize("kept", [0, 7, 100, 1000])
-def test_a_truncated_checkpoint(copy: Path, kept: int) -> None:
-    path = copy / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:kept])
-    assert "expects a whole model.safetensors" in refused("evaluate", "--model", copy)
-
-
-def test_weights_that_do_not_fit(copy: Path) -> None:
-    path = copy / "model.safetensors"
-    whole = load_file(path)
-    lacking = {name: tensor for name, tensor in whole.items() if name != "model.norm.weight"}
-    reshaped = {**whole, "model.norm.weight": torch.ones(17)}
-    for tensors, message in (
-        (lacking, "lacks tensor 'model.norm.weight'"),
-        ({**whole, "extra": torch.ones(1)}, "unknown tensor 'extra'"),
-        (reshaped, "shape [17] instead of [16] for tensor 'model.norm.weight'"),
-    ):
-        save_file(tensors, path, {"format": "pt"})
-        assert message in refused("generate", "--model", copy)
-    path.unlink()
-    assert "got none" in refused("generate", "--model", copy)
-
-
-class Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.path,))
-
-
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "training_args.bin", "extra.pkl", "MODEL.PTH"])
-def test_a_pickle_is_refused_even_a_valid_one(copy: Path, tmp_path: Path, name: str) -> None:
-    (copy / name).write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
-    for command in (("evaluate",), ("generate",), ("entropy", "--text", __file__)):
-        assert f"got {name}" in refused(*command, "--model", copy)
-    (copy / name).write_bytes(pickle.dumps({"harmless": 1}))
-    assert "pickle" in refused("generate", "--model", copy)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_a_pickle_in_disguise_is_no_checkpoint(copy: Path, tmp_path: Path) -> None:
-    for name in ("model.safetensors", "config.json"):
-        whole = (copy / name).read_bytes()
-        torch.save({"model.norm.weight": Bomb(tmp_path / "executed")}, copy / name)
-        assert str(copy) in refused("generate", "--model", copy)
-        (copy / name).write_bytes(whole)
-    ok("generate", "--model", copy, "--max-new-tokens", 1)
-    assert not (tmp_path / "executed").exists()
 
 
 # Folders

@@ -64,11 +64,12 @@ sys.addaudithook(_refuse)
 """
 _NO_EXTRAS = f"""
 import importlib, sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRAS!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}} (blocked)", name=name)
-sys.meta_path.insert(0, Blocked())
+from importlib.machinery import PathFinder
+class WithoutExtras(PathFinder):  # finds nothing, as if they were not installed
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {EXTRAS!r} else super().find_spec(name, path, target)
+sys.meta_path = [WithoutExtras if finder is PathFinder else finder for finder in sys.meta_path]
 """
 
 
@@ -123,7 +124,7 @@ def test_every_module_imports_without_extras_and_without_network() -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (f"{_NO_EXTRAS}\nimport qiskit.circuit\n", "No module named 'qiskit' (blocked)"),
+        (f"{_NO_EXTRAS}\nimport qiskit.circuit\n", "No module named 'qiskit'"),
         (f"{_NO_NETWORK}\nimport socket\nsocket.create_connection(('127.0.0.1', 9))\n", "touched the network"),
     ],
 )

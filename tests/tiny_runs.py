@@ -1,25 +1,21 @@
 """A corpus and plans so small that a training step takes milliseconds."""
 
 import functools
-import random
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from qlm.config import QLMConfig
 from qlm.data import Corpus, load_corpus
 from qlm.recipe import Plan, TrainingRecipe
 
-PANGRAM = "the quick brown fox jumps over a lazy dog while seven wizards mix strange potions in deep old cellars"
 BLOCKS = [
     {"kind": "quantum_router", "n_wires": 2, "depth": 1},
     {"kind": "tt_feed_forward", "expansion": 2, "ranks": [1, 2]},
 ]
-
-
-def write_text(path: Path, n_paragraphs: int = 60, seed: int = 0) -> Path:
-    generator = random.Random(seed)
-    path.write_text("\n\n".join(" ".join(generator.choices(PANGRAM.split(), k=40)) for _ in range(n_paragraphs)))
-    return path
 
 
 @functools.cache
@@ -38,3 +34,25 @@ def tiny_recipe(**changes: Any) -> TrainingRecipe:
 
 def tiny_plan(quantum: str = "circuit", **changes: Any) -> Plan:
     return Plan(tiny_config(quantum), python_docs(), tiny_recipe(**changes))
+
+
+class At(TrainerCallback):
+    """Does something to the model at the start of a step, counted from 1."""
+
+    def __init__(self, step: int, action: Any) -> None:
+        self.step = step
+        self.action = action
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if state.global_step + 1 == self.step:
+            self.action(model)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
