@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from backends.base import Backend
 from backends.validate import runnable
 from qlm.config import QLMConfig
+from qlm.console import quiet_transformers
 from qlm.modeling import QLMForCausalLM
 from qlm.tokenizer import VOCAB_SIZE
 
@@ -39,9 +40,10 @@ def load_model(folder: str | Path, backend: str | Backend = "statevector") -> QL
     config = read_config(path)
     _check_weights(path, config)
     try:
-        model = QLMForCausalLM.from_pretrained(
-            path, config=config, backend=backend, use_safetensors=True, local_files_only=True
-        )
+        with quiet_transformers():
+            model = QLMForCausalLM.from_pretrained(
+                path, config=config, backend=backend, use_safetensors=True, local_files_only=True
+            )
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(_damaged(path, str(error).splitlines()[0])) from None
     check_circuits(model)

@@ -104,12 +104,10 @@ def entropy(
 
 def _load(model: Path, backend: str) -> "QLMForCausalLM":
     from qlm.checkpoints import load_model
-    from qlm.console import quiet_transformers
     from qlm.threads import use_cores
 
     use_cores()
-    with quiet_transformers():
-        return load_model(model, backend)
+    return load_model(model, backend)
 
 
 def _source(model: Path) -> str:

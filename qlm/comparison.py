@@ -14,6 +14,8 @@ from qlm.runs import RunFolder
 
 MARGIN = 0.4
 """Bits per byte by which the hybrid should beat the n-gram of order 3."""
+NOTICED = 1e-3
+"""Bits per byte below which a circuit's output counts as ignored."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ def comparison_table(pairs: Sequence[Pair], baselines: Baselines) -> Table:
     table.add_column("model", no_wrap=True)
     columns = (
         "bits per\nbyte",
-        "parameters\ncore + embedding",
+        "core\nparameters",
+        "embedding\nparameters",
         "tokens/s\ntraining",
         "circuit\nexecutions",
         "quantum\npath",
-        "circuit's\ngradient norm",
-        "bits per byte lost\nwith mean output",
+        "circuit's\ngradient",
+        "bits lost with\nmean output",
     )
     for name in columns:
         table.add_column(name, justify="right")
@@ -94,11 +97,12 @@ def verdicts(pairs: Sequence[Pair], baselines: Baselines) -> list[str]:
     """Return what follows from the numbers, in words, whichever way they fall."""
     hybrid = _mean([pair.hybrid.evaluation.bits_per_byte for pair in pairs])
     ahead = baselines.order_3 - hybrid
-    order_3 = "beats" if ahead >= MARGIN else "misses"
+    order_3 = "reaches" if ahead >= MARGIN else "misses"
     parts = pairs[0].hybrid.evaluation.parameters, pairs[0].twin.evaluation.parameters
     return [
         f"The replaced part alone: {parts[0].circuit} weights in circuits, {parts[1].twin} parameters in the twin.",
         _twin_verdict(pairs),
+        _use_verdict(_mean([pair.hybrid.evaluation.ablation_change for pair in pairs])),
         f"Hybrid and n-gram of order 3: {_gap(ahead)}; it {order_3} the aim of {MARGIN} bits per byte.",
         f"Hybrid and n-gram of order 6: {_gap(baselines.order_6 - hybrid)}.",
         f"Hybrid and xz alone: {_gap(baselines.xz_alone - hybrid)}.",
@@ -124,6 +128,14 @@ def _twin_verdict(pairs: Sequence[Pair]) -> str:
     )
 
 
+def _use_verdict(change: float) -> str:
+    """What the hybrid loses without its circuit's output."""
+    said = f"Replacing the circuit's output by its mean changes the hybrid by {change:+.4f} bits per byte"
+    if abs(change) < NOTICED:
+        return f"{said}: it all but ignores what its circuit computes."
+    return f"{said}: it {'relies on' if change > 0 else 'would be better without'} what its circuit computes."
+
+
 def _gap(ahead: float) -> str:
     """By how much the hybrid is ahead of (or behind) a baseline."""
     return f"the hybrid is {abs(ahead):.3f} bits per byte {'better' if ahead > 0 else 'worse'}"
@@ -135,12 +147,13 @@ def _figures(results: Sequence[Result]) -> list[str]:
     executions = _mean([result.circuit_executions for result in results])
     return [
         f"{_mean([found.bits_per_byte for found in evaluations]):.3f}",
-        f"{counted.core:,} + {counted.embedding:,}",
+        f"{counted.core:,}",
+        f"{counted.embedding:,}",
         f"{_mean([result.tokens_per_second for result in results]):,.0f}",
         f"{executions:,.0f}",
         f"{_mean([found.routed_share for found in evaluations]):.0%}",
         f"{_mean([found.circuit_gradient_norm for found in evaluations]):.1e}",
-        f"{_mean([found.ablation_change for found in evaluations]):+.3f}",
+        f"{_mean([found.ablation_change for found in evaluations]):+.4f}",
     ]
 
 

@@ -80,14 +80,14 @@ def test_runs_are_numbered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hybrid", "expected"),
     [
-        (1.9, ("0.800 bits per byte better; it beats", "0.100 bits per byte better", "0.150 bits per byte better")),
+        (1.9, ("0.800 bits per byte better; it reaches", "0.100 bits per byte better", "0.150 bits per byte better")),
         (2.31, ("0.390 bits per byte better; it misses", "0.310 bits per byte worse", "0.260 bits per byte worse")),
         (2.9, ("0.200 bits per byte worse; it misses", "0.900 bits per byte worse", "0.850 bits per byte worse")),
     ],
 )
 def test_verdicts_follow_the_numbers(hybrid: float, expected: tuple[str, str, str]) -> None:
     said = verdicts([pair(hybrid, 2.0)], BASELINES)
-    for line, words in zip((said[2], said[3], said[5]), expected, strict=True):
+    for line, words in zip((said[3], said[4], said[6]), expected, strict=True):
         assert words in line
 
 
@@ -100,6 +100,17 @@ def test_one_seed_tells_nothing_and_several_have_an_interval() -> None:
     worse = verdicts([pair(2.2, 2.0), pair(2.21, 2.0)], BASELINES)[1]
     assert "the twin is better" in worse
     assert "+0.2050" in worse
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [(0.0004, "all but ignores"), (0.3, "relies on"), (-0.02, "would be better without")]
+)
+def test_a_circuit_that_is_ignored_is_named(change: float, words: str) -> None:
+    given = pair(2.0, 2.0)
+    evaluation = replace(given.hybrid.evaluation, ablation_change=change)
+    said = verdicts([replace(given, hybrid=replace(given.hybrid, evaluation=evaluation))], BASELINES)[2]
+    assert f"{change:+.4f}" in said
+    assert words in said
 
 
 def test_baselines_are_measured_on_the_validation_text() -> None:
