@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table
 
 from qlm.compression import xz_bits_per_byte
@@ -65,20 +66,25 @@ def measure_baselines(corpus: Corpus) -> Baselines:
 
 def comparison_table(pairs: Sequence[Pair], baselines: Baselines) -> Table:
     """Return the table; with several seeds, a model's figures are means over them."""
-    table = Table(title="Validation text, one row per model", title_justify="left")
+    table = Table(
+        title="Validation text, one row per model",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
+    )
     table.add_column("model", no_wrap=True)
     columns = (
         "bits per\nbyte",
-        "core\nparameters",
-        "embedding\nparameters",
-        "tokens/s\ntraining",
+        "core,\nembedding",
+        "training\ntokens/s",
         "circuit\nexecutions",
         "quantum\npath",
-        "circuit's\ngradient",
-        "bits lost with\nmean output",
+        "circuit's\ngradient\nnorm",
+        "bits lost\nwith mean\noutput",
     )
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     several = f", {len(pairs)} seeds" if len(pairs) > 1 else ""
     table.add_row(f"hybrid{several}", *_figures([pair.hybrid for pair in pairs]), style="bold")
     table.add_row(f"twin{several}", *_figures([pair.twin for pair in pairs]))
@@ -147,8 +153,7 @@ def _figures(results: Sequence[Result]) -> list[str]:
     executions = _mean([result.circuit_executions for result in results])
     return [
         f"{_mean([found.bits_per_byte for found in evaluations]):.3f}",
-        f"{counted.core:,}",
-        f"{counted.embedding:,}",
+        f"{counted.core:,}\n{counted.embedding:,}",
         f"{_mean([result.tokens_per_second for result in results]):,.0f}",
         f"{executions:,.0f}",
         f"{_mean([found.routed_share for found in evaluations]):.0%}",

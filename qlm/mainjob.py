@@ -138,11 +138,11 @@ def _command() -> str:
 
 
 def open_console() -> "Console":
-    """Return a console for people; wide enough for the table where output goes to a file."""
+    """Return a console for people, wide enough for the table; wider where output goes to a file."""
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return Console(width=max(console.width, 98) if console.is_terminal else 120)
 
 
 def main() -> None:
