@@ -50,6 +50,11 @@ class CircuitCore(nn.Module):
         """``min(|A|, |B|) ln 2`` in nats."""
         return min(len(self.wires), self.layer.circuit.n_wires - len(self.wires)) * math.log(2)
 
+    @property
+    def executions_per_token(self) -> int:
+        """Circuits run for one token: one for its features, and one for its hardness where there is any."""
+        return 1 + self.can_entangle
+
     def forward(self, angles: Tensor) -> Tensor:
         return self.layer(angles)
 

@@ -49,11 +49,11 @@ class _Interval:
 class Meter:
     """Watches a model through training steps; ``line`` returns the figures since the last one.
 
-    ``executions`` counts the circuits of forward passes, one per token on the quantum path; a shift rule's own
-    circuits come on top. ``seconds`` counts steps alone, without validation and saving; ``rate`` (tokens per second)
-    leaves out the first step too, in which kernels are compiled. The variance of a circuit's
-    gradient is taken over its weights and averaged over the interval; below 1e-6 a BarrenPlateauWarning is given,
-    once per layer.
+    ``executions`` counts the circuits of forward passes, two per token on the quantum path (features and entropy); a
+    shift rule's own circuits come on top. ``seconds`` counts steps alone, without validation and saving; ``rate``
+    (tokens per second) leaves out the first step too, in which kernels are compiled. The variance of a circuit's
+    gradient is taken over its weights and averaged over the interval; below 1e-6 a BarrenPlateauWarning is given, once
+    per layer.
     """
 
     def __init__(self, model: QLMForCausalLM) -> None:

@@ -42,7 +42,7 @@ def slow(block: Harmonic, row: Array) -> tuple[Array, Array]:
     kernel, bias = numbers(block.convolution.weight)[:, 0], numbers(block.convolution.bias)  # pyright: ignore[reportArgumentType]
     value_map, gate_map = np.split(numbers(block.value_gate.weight), 2)
     decay_map, decay_bias = numbers(block.decay.weight), numbers(block.decay.bias)
-    gains = sigmoid(numbers(block.prediction))
+    gains = sigmoid(numbers(block.prediction)) if len(block.prediction) else np.zeros((n_levels, width))
     levels, past, out = np.zeros((n_levels, width)), [np.zeros(width)] * (block.taps - 1), []
     for x in row:
         past = [*past, x / np.sqrt(np.mean(x**2) + 1e-6) * numbers(block.norm.weight)]
@@ -61,8 +61,9 @@ def slow(block: Harmonic, row: Array) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("taus", [(4.0, 32.0, 128.0), (8.0,), (2.0, 16.0)])
 @pytest.mark.parametrize("taps", [1, 4])
-def test_block_equals_the_loop(taus: tuple[float, ...], taps: int) -> None:
-    block = harmonic(taus=taus, taps=taps)
+@pytest.mark.parametrize("signal", ["error", "raw"])
+def test_block_equals_the_loop(taus: tuple[float, ...], taps: int, signal: str) -> None:
+    block = harmonic(taus=taus, taps=taps, signal=signal)
     hidden = torch.randn(3, 17, 6, dtype=torch.float64)
     output = block(hidden, Context())
     for row, out, levels in zip(hidden.numpy(), output.hidden, output.state[0], strict=True):
@@ -86,6 +87,21 @@ def test_decays_start_at_their_time_scales() -> None:
     for tau, a in zip((4, 32, 128), start, strict=True):
         torch.testing.assert_close(a, torch.full((5,), math.exp(-1 / tau)), atol=1e-6, rtol=0)
     assert torch.equal(block.prediction, torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize(("signal", "taus"), [("error", (4, 21, 85)), ("raw", (4, 32, 128))])
+def test_levels_forget_at_the_stated_time_scales(signal: str, taus: tuple[int, ...]) -> None:
+    """Each level alone holds a one; with no input left, it decays by exp(-1/tau) a token."""
+    block = Harmonic(3, HarmonicConfig(signal=signal)).double()
+    with torch.no_grad():
+        block.decay.weight.zero_()
+        block.convolution.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
+    for level, tau in enumerate(taus):
+        levels = torch.zeros(1, 3, 3, dtype=torch.float64)
+        levels[:, level] = 1
+        state = (levels, torch.zeros(1, 3, 3, dtype=torch.float64))
+        after = block(torch.zeros(1, 1, 3, dtype=torch.float64), Context(state=state)).state[0][0, level]
+        assert float(-1 / after[0].detach().log()) == pytest.approx(tau, abs=0.5)
 
 
 @pytest.mark.parametrize("sizes", [(5, 7), (1, 1, 10), (11, 1), (0, 12), (2, 3, 7)])
@@ -162,6 +178,11 @@ def test_low_precision_keeps_the_levels_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(output.state[0], expected, atol=0.02 * float(expected.detach().abs().max()), rtol=0)
     after = block(hidden[:, :1].to(dtype), Context(state=output.state))
     assert after.state[0].dtype == torch.float32
+
+
+def test_an_unknown_signal_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown harmonic signal 'raws': did you mean 'raw'"):
+        HarmonicConfig(signal="raws")
 
 
 @pytest.mark.parametrize("config", [{"taus": ()}, {"taus": (4.0, 0.0)}, {"taps": 0}])

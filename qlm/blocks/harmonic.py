@@ -10,19 +10,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from circuits._suggest import unknown
 from classical_kernels import scan
 from qlm.blocks.base import Block, BlockOutput, Context
+
+SIGNALS = ("error", "raw")
+"""What a level hands to the one above."""
 
 
 @dataclass(frozen=True)
 class HarmonicConfig:
-    """``taus``: time scale of each level in tokens, fast first. ``taps``: reach of the causal convolution before it."""
+    """``taus``: time scale of each level in tokens, fast first. ``taps``: reach of the causal convolution before it.
+    ``signal``: "error" (see ``Harmonic``), or "raw": the ablation in which a level hands up its state itself."""
 
     taus: tuple[float, ...] = (4.0, 32.0, 128.0)
     taps: int = 4
+    signal: str = "error"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taus", tuple(float(tau) for tau in self.taus))
+        if self.signal not in SIGNALS:
+            raise ValueError(unknown("harmonic signal", self.signal, SIGNALS))
         if not self.taus or min(self.taus) <= 0 or self.taps < 1:
             raise ValueError(f"harmonic expects positive taus and taps >= 1, got {self.taus} and {self.taps}.")
 
@@ -33,10 +41,11 @@ class Harmonic(Block):
     ``e_1 = v(t)`` and ``e_{k+1}(t) = h_k(t) - p_{k+1} h_{k+1}(t-1)``: what the upper level's *previous* state did not
     predict of the lower one. Decays ``a_k = sigmoid(W_k u(t) + c_k)`` depend on the token, with c_k set so that
     ``a_k = exp(-1/tau_k)`` at the start. The prediction p in (0, 1) is one learned gain per channel, so the error
-    folds into the decay, ``a_k - (1 - a_k) p_k`` in (-1, 1), and each level stays one scan. u is a causal depthwise
-    convolution of the normalised stream, and a gate silu(g(t)) multiplies the output. State: the levels (b, K, d) and
-    the last c - 1 convolution inputs (b, c - 1, d): constant in the length. Left padding moves no state. Cost:
-    O(l d**2).
+    folds into the decay, ``a_k - (1 - a_k) p_k`` in (-1, 1), and each level stays one scan. It shortens the memory:
+    at the start p = 1/2, and upper levels of tau 32 and 128 forget as plain ones of 21 and 85 would. With signal "raw"
+    p is 0 and has no parameter. u is a causal depthwise convolution of the normalised stream, and a gate silu(g(t))
+    multiplies the output. State: the levels (b, K, d) and the last c - 1 convolution inputs (b, c - 1, d): constant in
+    the length. Left padding moves no state. Cost: O(l d**2).
 
     Source: the hierarchy of the Harmonic system (Zenodo 20381713), in the form of a gated linear recurrence.
 
@@ -55,7 +64,8 @@ class Harmonic(Block):
         self.convolution = nn.Conv1d(d_model, d_model, config.taps, groups=d_model)
         self.value_gate = nn.Linear(d_model, 2 * d_model, bias=False)
         self.decay = nn.Linear(d_model, len(config.taus) * d_model)
-        self.prediction = nn.Parameter(torch.zeros(len(config.taus) - 1, d_model), requires_grad=len(config.taus) > 1)
+        predicted = len(config.taus) - 1 if config.signal == "error" else 0
+        self.prediction = nn.Parameter(torch.zeros(predicted, d_model), requires_grad=predicted > 0)
         self.out = nn.Linear(d_model, d_model, bias=False)
         self.init_weights()
 
@@ -81,7 +91,7 @@ class Harmonic(Block):
         decays = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).chunk(len(self.taus), -1)
         signal, total, finals = value.to(decays[0].dtype), torch.zeros_like(decays[0]), []
         for level, a in enumerate(decays):
-            gain = torch.sigmoid(self.prediction[level - 1]) if level else 0.0
+            gain = torch.sigmoid(self.prediction[level - 1]) if level and len(self.prediction) else 0.0
             decay, drive = a - (1 - a) * gain, (1 - a) * signal
             if mask is not None:
                 decay = torch.where(mask, decay, torch.ones_like(decay))

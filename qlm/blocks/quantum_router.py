@@ -54,10 +54,10 @@ class QuantumRouterConfig:
 class RouterReport:
     """What the last call did. Shares are of the real (unpadded) tokens; ``mean_hardness`` over all of them.
 
-    ``executions`` counts the tokens whose circuit ran, exploration included; 0 for controls without a circuit. The
-    entropy of each is a second question about the same circuit: a simulator answers it with a second pass, a device
-    with the settings of a tomography. ``output_share`` is the norm of the quantum features' part of the block's
-    update over that of the whole update.
+    ``executions`` counts circuits, exploration included: two for each token on the quantum path, since features and
+    entropy are two questions (a device answers the second with all settings of a tomography); one where no gate joins
+    the halves; 0 for controls without a circuit. ``output_share`` is the norm of the quantum features' part of the
+    block's update over that of the whole update.
     """
 
     tokens: int
@@ -72,11 +72,12 @@ class QuantumRouter(Block):
     """Token t passes the circuit where ``s_t > theta``, else a linear fast path; its update is added to the stream.
 
     Angles ``x_t = pi tanh(W norm(h_t))``; s_t = sigmoid(v . norm(h_t)) is a cheap causal predictor of the hardness
-    ``S(rho_A(x_t)) / S_max``, trained on the circuit's measured entropy of the routed tokens and of a random 5 % more.
-    The threshold theta is a parameter: hard forward, sigmoid backward (a straight-through gradient), with the squared
-    distance of the routed share from ``budget`` as a loss. Hardness handed on: measured on routed tokens, predicted on
-    the others; 1 everywhere for "off". The choice for a token reads that token's stream alone, so it is causal and
-    independent of the batch. Cost: O(n d w), and m circuits.
+    ``S(rho_A(x_t)) / S_max``, trained on the circuit's measured entropy of the routed tokens and of a random 5 % of
+    all, drawn from torch's generator, which checkpoints keep. The threshold theta is a parameter: hard forward, sigmoid
+    backward (a straight-through gradient), with the squared distance of the routed share from ``budget`` as a loss.
+    Hardness handed on: measured on routed tokens, predicted on the others; 1 everywhere for "off". The choice for a
+    token reads that token's stream alone, so it is causal and independent of the batch. Cost: O(n d w), and 2 m
+    circuits.
 
     Source: Q-TensorFormer (selective routing), in the causal form that saves circuit executions.
 
@@ -178,7 +179,7 @@ class QuantumRouter(Block):
         part = float((delta @ self.decode.weight.T).norm())
         self.report = RouterReport(
             tokens=int(real.sum()),
-            executions=len(index) if self.circuit_core is not None else 0,
+            executions=0 if self.circuit_core is None else self.circuit_core.executions_per_token * len(index),
             routed_share=n_routed / tokens,
             explored_share=(len(index) - n_routed) / tokens,
             mean_hardness=float((hardness * real).sum()) / tokens,
