@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from qlm.modeling import QLMForCausalLM
+    from qlm.runs import RunRecord
 
 ModelOption = Annotated[Path, typer.Option(help="The folder of a trained model.")]
 BackendOption = Annotated[str, typer.Option(help="Where circuits run; see qlm backends.")]
@@ -24,15 +25,17 @@ def evaluate(
     context: Annotated[int, typer.Option(help="Tokens a window.")] = 512,
 ) -> None:
     """Measure bits per byte of a model, and what its circuit contributes and costs."""
+    from circuits._suggest import unknown
+
+    if split not in SPLITS:
+        raise ValueError(unknown("split", split, SPLITS))
+    _check_folder(model)
     from rich.console import Console
 
-    from circuits._suggest import unknown
     from qlm.cli_train import evaluation_table
     from qlm.data import load_corpus
     from qlm.evaluation import evaluate_model
 
-    if split not in SPLITS:
-        raise ValueError(unknown("split", split, SPLITS))
     loaded = _load(model, backend)
     corpus = load_corpus(_source(model) if data is None else data)
     texts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
@@ -50,6 +53,7 @@ def generate(
     backend: BackendOption = "statevector",
 ) -> None:
     """Continue a text."""
+    _check_folder(model)
     from qlm.generation import Sampling, generate_text
 
     sampling = Sampling(max_new_tokens, temperature, seed)
@@ -66,10 +70,12 @@ def entropy(
     kind: Annotated[str, typer.Option(help="von_neumann or renyi2.")] = "von_neumann",
     wires: Annotated[str | None, typer.Option(help="The subsystem, such as 0,1; half of the wires by default.")] = None,
     blocks: Annotated[str | None, typer.Option(help="Blocks, such as 1.quantum_router; all by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the controls and of shots.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the controls and of shots; the run's by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures; in the model's by default.")] = None,
 ) -> None:
     """Measure per-token entropies of a model's circuits beside two controls; write them as CSV, JSON, HTML and PNG."""
+    _check_folder(model)
+    content = _text(model, text)
     from rich.console import Console
 
     from backends.registry import open_backend
@@ -79,12 +85,12 @@ def entropy(
     opened = open_backend(backend)
     table = measure_entropy(
         _load(model, "statevector"),  # the text's hidden states are exact; the circuits' entropies are the backend's
-        _text(model, text),
+        content,
         backend=opened,
         kind=kind,
         blocks=None if blocks is None else blocks.split(","),
         wires=None if wires is None else _numbers(wires),
-        seed=seed,
+        seed=_recorded_seed(model) if seed is None else seed,
         n_tokens=tokens,
     )
     folder = out or model / f"entropy-{''.join(c if c.isalnum() else '-' for c in backend)}"
@@ -102,6 +108,12 @@ def entropy(
     console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True, markup=False, highlight=False)
 
 
+def _check_folder(model: Path) -> None:
+    """Say what is wrong with --model before anything heavy is imported."""
+    if not model.is_dir():
+        raise ValueError(f"--model expects the folder of a trained model, got {model}, which is no folder; check it.")
+
+
 def _load(model: Path, backend: str) -> "QLMForCausalLM":
     from qlm.checkpoints import load_model
     from qlm.threads import use_cores
@@ -110,11 +122,23 @@ def _load(model: Path, backend: str) -> "QLMForCausalLM":
     return load_model(model, backend)
 
 
-def _source(model: Path) -> str:
-    """The corpus that a model was trained on, as its run recorded it; python-docs where there is no record."""
+def _record(model: Path) -> "RunRecord | None":
+    """What the run was asked to do; None for a model that was saved without a run."""
     from qlm.runs import MARKER, RunFolder
 
-    return RunFolder(model).record().data if (model / MARKER).is_file() else "python-docs"
+    return RunFolder(model).record() if (model / MARKER).is_file() else None
+
+
+def _source(model: Path) -> str:
+    """The corpus that a model was trained on; python-docs where there is no record."""
+    record = _record(model)
+    return "python-docs" if record is None else record.data
+
+
+def _recorded_seed(model: Path) -> int:
+    """The seed the model started from, so that the untrained control is the model at step 0; 0 without a record."""
+    record = _record(model)
+    return 0 if record is None else int(record.recipe.get("seed", 0))
 
 
 def _text(model: Path, given: str | None) -> bytes:

@@ -17,10 +17,14 @@ from tiny_runs import BLOCKS, python_docs
 
 from circuits.library import reuploading
 from qlm.checkpoints import load_model
+from qlm.config import QLMConfig
+from qlm.entropy import measure_entropy
 from qlm.evaluation import bits_per_byte
+from qlm.modeling import QLMForCausalLM
 from qlm.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
+SEED = 3
 FLAGS = ("--steps", "3", "--batch-size", "2", "--context", "16")
 
 
@@ -43,7 +47,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, config: Path, story: Path) -> Path:
     out = tmp_path_factory.mktemp("cli") / "run"
-    ok("train", "--config", config, "--data", story, "--out", out, *FLAGS)
+    ok("train", "--config", config, "--data", story, "--out", out, "--seed", SEED, *FLAGS)
     return out
 
 
@@ -109,6 +113,18 @@ def test_entropy_writes_table_and_pictures(run: Path, tmp_path: Path) -> None:
     ok(*arguments, "--text", "-", "--tokens", 3, text="abcdef")
     about = json.loads((run / "entropy-statevector" / "entropy.json").read_text())["about"]
     assert (about["text"], about["kind"], about["cuts"][0]["wires"]) == ("abc", "renyi2", [1])
+
+
+def test_the_untrained_control_is_the_run_at_its_first_step(run: Path, config: Path, tmp_path: Path) -> None:
+    ok("entropy", "--model", run, "--tokens", 4, "--text", "-", "--out", tmp_path / "run", text="four")
+    found = json.loads((tmp_path / "run" / "entropy.json").read_text())
+    assert found["about"]["seed"] == SEED
+    torch.manual_seed(SEED)
+    fresh = QLMForCausalLM(QLMConfig(**json.loads(config.read_text())))
+    expected = measure_entropy(fresh, "four").select(control="trained").entropy
+    columns = found["columns"]
+    untrained = [s for s, control in zip(columns["entropy"], columns["control"], strict=True) if control == "untrained"]
+    assert untrained == pytest.approx(list(expected), abs=1e-6)
 
 
 def test_entropy_on_another_backend_agrees(run: Path, tmp_path: Path) -> None:
