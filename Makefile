@@ -9,7 +9,7 @@ EXTRAS := dev,qiskit
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint clean
+.PHONY: help run test lint bench clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,11 @@ lint: $(STAMP) ## style, types and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Ratios within one process, after a check of the results; on a machine with other work they waver.
+bench: $(STAMP) ## measure scans against a copy, and tensor trains against dense layers
+	$(BIN)/python -m benchmarks.scan
+	$(BIN)/python -m benchmarks.tt_linear
 
 clean: ## remove the environment and everything the tools wrote (runs/ stays)
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache
