@@ -145,7 +145,7 @@ def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
 def _circuits_of(model: Path) -> "dict[str, Circuit]":
     """The circuits in a model's config, by block."""
     from circuits import Circuit
-    from qlm.checkpoints import read_config
+    from qlm.checkpoint_files import read_config
 
     entries = list(enumerate(read_config(model).blocks or ()))
     found = {

@@ -62,7 +62,7 @@ def train(
 
 def _config(preset: str | None, file: Path | None, quantum: str | None) -> "QLMConfig":
     """The configuration that the flags describe: a preset, a file's keys laid over it, and the quantum mode on top."""
-    from qlm.checkpoints import read_keys
+    from qlm.checkpoint_files import read_keys
 
     keys = {} if file is None else _read_keys(file)
     if quantum is not None:
@@ -101,7 +101,7 @@ def _fresh(config: "QLMConfig", data: str, backend: str, changes: dict[str, Any]
 
 def _resumed(out: Path, data: str | None, backend: str, changes: dict[str, Any]) -> "Plan":
     """The recorded plan, with what the flags say in its place: a difference is refused when the folder is opened."""
-    from qlm.checkpoints import read_config
+    from qlm.checkpoint_files import read_config
     from qlm.data import load_corpus
     from qlm.recipe import Plan, TrainingRecipe, with_changes
     from qlm.runs import RunFolder

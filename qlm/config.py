@@ -1,9 +1,12 @@
 """The configuration of a model: a list of blocks."""
 
+import reprlib
 from dataclasses import fields
-from typing import Any
+from inspect import formatannotation
+from typing import Any, TypeVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 
 from circuits._suggest import unknown
@@ -27,6 +30,27 @@ _HUGGING_FACE_KEYS = frozenset(
 """Keys that transformers itself writes or passes beside a configuration's fields."""
 
 
+T = TypeVar("T")
+
+
+def _in_one_sentence(cls: type[T]) -> type[T]:
+    """Make a key of a wrong type a TypeError, as everywhere else: ``strict`` raises errors that are neither."""
+    assign = cls.__setattr__
+    expected = {field.name: formatannotation(field.type).replace("typing.", "") for field in fields(cls)}  # pyright: ignore[reportArgumentType] -- a dataclass
+
+    def __setattr__(self: T, name: str, value: Any) -> None:
+        try:
+            assign(self, name, value)
+        except StrictDataclassFieldValidationError:
+            raise TypeError(
+                f"config key '{name}' expects {expected[name]}, got {reprlib.repr(value)}; correct it."
+            ) from None
+
+    cls.__setattr__ = __setattr__  # pyright: ignore[reportAttributeAccessIssue] -- as strict does
+    return cls
+
+
+@_in_one_sentence
 @strict
 class QLMConfig(PreTrainedConfig):
     """Configuration of ``QLMForCausalLM``: a byte vocabulary, a width, and a list of blocks.
@@ -35,7 +59,7 @@ class QLMConfig(PreTrainedConfig):
     are filled in, and circuits are stored as JSON, so that a checkpoint holds the circuit itself. ``quantum`` is the
     mode of all blocks that do not say their own: circuit, twin, separable, frozen or off. ``recorded_backend`` notes
     where a model was trained and opens nothing. The default is a small model. Raises ValueError for an unknown key,
-    block or preset (did you mean ...).
+    block or preset (did you mean ...), TypeError for a value of another type than its key's.
 
     >>> QLMConfig.preset("tiny-hybrid", quantum="twin").blocks[1]["quantum"]
     'twin'
@@ -49,7 +73,7 @@ class QLMConfig(PreTrainedConfig):
     blocks: list[dict[str, Any]] | None = None
     quantum: str = "circuit"
     recorded_backend: str = "statevector"
-    initializer_range: float = 0.1
+    initializer_range: float | int = 0.1
     use_cache: bool = True
     tie_word_embeddings: bool = True
     bos_token_id: int | None = EOS_ID

@@ -3,6 +3,7 @@
 Axis legend: b batch; one tuple of tensors (b, ...) per block, empty for blocks without state.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 _FORMAT = "hybridqlm-state-1"
+
+Layout = tuple[tuple[tuple[int, ...], ...], ...]
+"""The shape of each state of each block, for one row."""
 
 
 @dataclass
@@ -34,6 +38,11 @@ class RecurrentState:
 
     def __post_init__(self) -> None:
         self.blocks = self.blocks or [() for _ in range(self.n_blocks)]
+        if len(self.blocks) != self.n_blocks:
+            raise ValueError(
+                f"a state of {self.n_blocks} blocks expects {self.n_blocks} tuples of tensors, got "
+                f"{len(self.blocks)}; give one for each block."
+            )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Number of tokens seen."""
@@ -45,12 +54,34 @@ class RecurrentState:
 
     def check(self, n_blocks: int, batch: int) -> None:
         """Raise ValueError unless the state is one of ``n_blocks`` blocks and ``batch`` rows."""
-        rows = {len(tensor) for tensors in self.blocks for tensor in tensors}
-        if self.n_blocks != n_blocks or not rows <= {batch}:
+        strange = {tensor.shape[:1] for tensors in self.blocks for tensor in tensors} - {(batch,)}
+        if self.n_blocks != n_blocks or strange:
+            held = max((sum(shape) for shape in strange), default=batch)
             raise ValueError(
                 f"the model expects a state of {n_blocks} blocks and {batch} rows, got {self.n_blocks} blocks and "
-                f"{max(rows, default=batch)} rows; start from a fresh RecurrentState({n_blocks})."
+                f"{held} rows; start from a fresh RecurrentState({n_blocks})."
             )
+
+    def check_layout(self, layout: Layout, double: bool) -> None:
+        """Raise ValueError unless each block's tensors have its shapes (a row's, without the batch) and precision.
+
+        float64 states belong to float64 models; narrower ones mix, because some blocks keep states in float32.
+        """
+        for position, (shapes, tensors) in enumerate(zip(layout, self.blocks, strict=True)):
+            found = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+            if found != shapes:
+                raise ValueError(
+                    f"block {position} of the model expects states of shapes {shapes} a row, got {found}; continue a "
+                    "text with the model that began it, or start from a fresh RecurrentState."
+                )
+            for tensor in tensors:
+                if not tensor.is_floating_point() or (tensor.dtype == torch.float64) is not double:
+                    expected = "float64" if double else "float32 or narrower"
+                    raise ValueError(
+                        f"block {position} of the model expects states of {expected}, got "
+                        f"{str(tensor.dtype).removeprefix('torch.')}; continue a text with the model that began it, in "
+                        "its precision."
+                    )
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "RecurrentState":
         moved = [tuple(function(tensor) for tensor in tensors) for tensors in self.blocks]
@@ -85,14 +116,20 @@ class RecurrentState:
         self.blocks = self._map(lambda tensor: tensor.repeat_interleave(repeats, 0)).blocks
 
     def save(self, path: str | Path) -> None:
-        """Write the state as safetensors."""
+        """Write the state as safetensors; ValueError where the file cannot be written."""
         tensors = {
             f"{block}.{part}": tensor.contiguous()
             for block, parts in enumerate(self.blocks)
             for part, tensor in enumerate(parts)
         }
         metadata = {"format": _FORMAT, "n_blocks": str(self.n_blocks), "seen": str(self.seen)}
-        save_file(tensors, str(path), metadata)
+        try:
+            save_file(tensors, str(path), metadata)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"a state expects a writable file in a folder that exists, got '{error}' for {path}; choose another "
+                "path."
+            ) from None
 
     @staticmethod
     def load(path: str | Path) -> "RecurrentState":
@@ -110,11 +147,23 @@ class RecurrentState:
                 f"a saved state expects the format {_FORMAT}, got {metadata.get('format')} in {path}; write it with "
                 "RecurrentState.save."
             )
-        n_blocks = int(metadata["n_blocks"])
-        blocks = [_parts(tensors, block) for block in range(n_blocks)]
-        return RecurrentState(n_blocks, int(metadata["seen"]), blocks)
+        n_blocks, seen = (metadata.get(name, "") for name in ("n_blocks", "seen"))
+        if not (n_blocks.isdecimal() and seen.isdecimal()):
+            raise ValueError(
+                f"a saved state expects its number of blocks and of tokens seen, got '{n_blocks}' and '{seen}' in "
+                f"{path}; write it with RecurrentState.save."
+            )
+        return RecurrentState(int(n_blocks), int(seen), _blocks(tensors, int(n_blocks), path))
 
 
-def _parts(tensors: dict[str, Tensor], block: int) -> tuple[Tensor, ...]:
-    count = sum(name.startswith(f"{block}.") for name in tensors)
-    return tuple(tensors[f"{block}.{part}"] for part in range(count))
+def _blocks(tensors: dict[str, Tensor], n_blocks: int, path: str | Path) -> list[tuple[Tensor, ...]]:
+    """Each block's tensors in order, by their names "block.part"."""
+    counts = Counter(name.partition(".")[0] for name in tensors)
+    names = [[f"{block}.{part}" for part in range(counts[str(block)])] for block in range(n_blocks)]
+    strange = sorted(tensors.keys() - {name for parts in names for name in parts})
+    if strange:
+        raise ValueError(
+            f"a saved state expects tensors named block.part, counted from 0 below {n_blocks} blocks, got "
+            f"'{strange[0]}' in {path}; write it with RecurrentState.save."
+        )
+    return [tuple(tensors[name] for name in parts) for parts in names]

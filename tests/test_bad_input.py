@@ -72,7 +72,7 @@ def test_flags_that_typer_knows_nothing_of_exit_alike() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"d_model": "wide"}, "'d_model' expected int, got str"),
+        ({"d_model": "wide"}, "'d_model' expects int, got 'wide'"),
         ({"d_model": 0}, "d_model >= 1"),
         ({"blocks": [{"kind": "quantum_router", "n_wires": "x"}]}, "'n_wires' of block 'quantum_router' expects int"),
         ({"blocks": [{"kind": "quantum_router", "circuit": "{}"}]}, "a circuit expects the key 'format'"),
@@ -81,7 +81,7 @@ def test_flags_that_typer_knows_nothing_of_exit_alike() -> None:
             "'ranks' of block 'tt_feed_forward' expects tuple",
         ),
         ({"blocks": [{"kind": "tt_feed_forward", "ranks": [1, 999]}]}, "lower the ranks"),
-        ({"blocks": "harmonic"}, "expected a list"),
+        ({"blocks": "harmonic"}, "'blocks' expects list"),
     ],
 )
 def test_configurations_are_checked(tmp_path: Path, keys: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from qlm import QLMForCausalLM
+from qlm.checkpoint_files import CheckpointError
 
 
 class Rows(Dataset[dict[str, torch.Tensor]]):
@@ -54,7 +56,14 @@ def test_trainer_trains_evaluates_and_saves(tmp_path: Path) -> None:
     ids = Rows(4).ids
     with torch.no_grad():
         assert metrics["eval_loss"] == pytest.approx(float(model.eval()(ids, labels=ids).loss), rel=1e-5)
-    loaded = QLMForCausalLM.from_pretrained(tmp_path / "checkpoint-2")
+    with pytest.raises(
+        CheckpointError, match=r"got optimizer\.pt in .*checkpoint-2.*copy config\.json and the safetensors"
+    ):
+        QLMForCausalLM.from_pretrained(tmp_path / "checkpoint-2")
+    (tmp_path / "copied").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / "checkpoint-2" / name, tmp_path / "copied")
+    loaded = QLMForCausalLM.from_pretrained(tmp_path / "copied")
     for name, parameter in loaded.named_parameters():
         assert torch.equal(parameter, model.get_parameter(name)), name
 

@@ -6,11 +6,13 @@ Axis legend: b batch, l sequence.
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import DynamicCache
 
 from qlm import QLMConfig, QLMForCausalLM, RecurrentState
 
@@ -153,8 +155,96 @@ def test_files_that_are_no_state_are_refused(tmp_path: Path, model: QLMForCausal
         RecurrentState.load(tmp_path / "foreign")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "names", "message"),
+    [
+        ({}, (), "number of blocks and of tokens seen, got '' and ''"),
+        ({"n_blocks": "2"}, (), "got '2' and ''"),
+        ({"n_blocks": "two", "seen": "-1"}, (), "got 'two' and '-1'"),
+        ({"n_blocks": "2", "seen": "3"}, ("0.0", "0.2"), "tensors named block.part, .* got '0.2'"),
+        ({"n_blocks": "2", "seen": "3"}, ("2.0",), "below 2 blocks, got '2.0'"),
+        ({"n_blocks": "2", "seen": "3"}, ("weight",), "got 'weight'"),
+    ],
+)
+def test_damaged_metadata_is_refused(
+    tmp_path: Path, metadata: dict[str, str], names: tuple[str, ...], message: str
+) -> None:
+    tensors = {name: torch.zeros(1) for name in names}
+    save_file(tensors, tmp_path / "damaged", {"format": "hybridqlm-state-1", **metadata})
+    with pytest.raises(ValueError, match=message) as error:
+        RecurrentState.load(tmp_path / "damaged")
+    assert str(tmp_path) in str(error.value)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path, model: QLMForCausalLM) -> None:
+    (tmp_path / "file").write_text("in the way")
+    state = after(model, ids())
+    for path in (tmp_path / "nowhere" / "state", tmp_path / "file" / "state", tmp_path, Path("/proc/state")):
+        with pytest.raises(ValueError, match=r"expects a writable file in a folder that exists, got .*; choose"):
+            state.save(path)
+
+
 def test_states_that_do_not_fit_are_refused(model: QLMForCausalLM) -> None:
     with pytest.raises(ValueError, match="expects a state of 3 blocks and 3 rows, got 2 blocks"):
         model(ids(), past_key_values=RecurrentState(2))
     with pytest.raises(ValueError, match="expects a state of 3 blocks and 2 rows, got 3 blocks and 3 rows"):
         model(ids(2), past_key_values=after(model, ids()))
+    with pytest.raises(ValueError, match="3 blocks expects 3 tuples of tensors, got 1"):
+        RecurrentState(3, 7, [()])
+
+
+@pytest.mark.parametrize("foreign", [DynamicCache(), ((torch.zeros(3, 1),),), {"seen": 3}])
+def test_caches_of_another_kind_are_refused(model: QLMForCausalLM, foreign: Any) -> None:
+    message = f"^past_key_values expects a RecurrentState, got {type(foreign).__name__}; pass what an earlier call"
+    with pytest.raises(TypeError, match=message):
+        model(ids(), past_key_values=foreign)
+
+
+def changed(state: RecurrentState, position: int, tensors: tuple[Tensor, ...]) -> RecurrentState:
+    blocks = list(state.blocks)
+    blocks[position] = tensors
+    return RecurrentState(3, state.seen, blocks)
+
+
+def test_tensors_that_do_not_fit_are_refused(model: QLMForCausalLM) -> None:
+    """Of a model of another width, with other levels or taps, of another precision, too many or none."""
+    state = after(model, ids())
+    levels, tail = state.blocks[0]
+    for tensors in (
+        (levels[..., :4], tail[..., :4]),
+        (levels[..., :1], tail),
+        (levels[:, :2], tail),
+        (torch.cat((levels, levels), 1), tail),
+        (levels, tail[:, 1:]),
+        (levels,),
+        (levels, tail, tail),
+        (),
+    ):
+        with pytest.raises(ValueError, match=r"block 0 of the model expects states of shapes \(\(3, 8\), \(3, 8\)\)"):
+            model(ids(), past_key_values=changed(state, 0, tensors))
+    with pytest.raises(
+        ValueError, match=r"block 1 of the model expects states of shapes \(\) a row, got \(\(3, 8\),\)"
+    ):
+        model(ids(), past_key_values=changed(state, 1, (levels,)))
+    with pytest.raises(ValueError, match="and 3 rows, got 3 blocks and 0 rows"):
+        model(ids(), past_key_values=changed(state, 0, (torch.tensor(1.0), tail)))
+    for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.complex128):
+        with pytest.raises(ValueError, match=f"block 0 of the model expects states of float64, got {str(dtype)[6:]}"):
+            model(ids(), past_key_values=changed(state, 0, (levels.to(dtype), tail.to(dtype))))
+    with pytest.raises(ValueError, match="block 0 of the model expects states of float32 or narrower, got float64"):
+        copy.deepcopy(model).float()(ids(), past_key_values=state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_states_check_changes_nothing(model: QLMForCausalLM, dtype: torch.dtype) -> None:
+    """Neither random states nor reports; a state saved by one model is continued by its copy."""
+    low = copy.deepcopy(model)
+    nn.Module.to(low, dtype)  # in place, as modules are
+    state = after(low, ids())
+    fresh, reports, random = copy.deepcopy(low), low.reports(), torch.get_rng_state()
+    fresh.model._check_state(state, fresh.model.embed(ids()))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert fresh.reports() == reports
+    assert torch.equal(answer(fresh, state), answer(low, state))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(answer(fresh, state), answer(low, state))
