@@ -156,7 +156,7 @@ def expectations_with_gradient(
     >>> round(torch.autograd.grad(estimate.values.sum(), weights)[0].item(), 4)  # -sin(0.5)
     -0.4794
     """
-    rule = _rule(backend, gradient)
+    rule = rule_for(backend, gradient)
     columns = _columns(circuit, inputs, weights) if rule is not None and torch.is_grad_enabled() else []
     if rule is None or not columns:
         return backend.expectations(circuit, inputs, weights, observables, shots=shots, seed=seed)
@@ -179,8 +179,13 @@ def expectations_with_gradient(
     return replace(estimate, values=values)
 
 
-def _rule(backend: Backend, gradient: str | Gradient | None) -> Gradient | None:
-    """The rule asked for; None for the backend's own autograd."""
+def rule_for(backend: Backend, gradient: str | Gradient | None) -> Gradient | None:
+    """Return the rule asked for, None for the backend's own autograd; ValueError or TypeError where it is no rule.
+
+    >>> from backends import open_backend
+    >>> rule_for(open_backend("statevector"), "spsa")
+    SPSA(directions=1, step=0.1, max_batch=16384)
+    """
     if gradient is None:
         return None if backend.capabilities.autograd else GRADIENTS["parameter-shift"]
     if isinstance(gradient, Gradient):

@@ -146,7 +146,12 @@ def _finite(name: str, tensor: Tensor) -> None:
 def observables(on: Circuit, given: Sequence[PauliSum]) -> tuple[PauliSum, ...]:
     """Check observables and return them as a tuple; at least one, all on the circuit's wires."""
     n_wires = circuit(on).n_wires
-    listed = (given,) if isinstance(given, PauliSum) else tuple(given)
+    try:
+        listed = (given,) if isinstance(given, PauliSum) else tuple(given)
+    except TypeError:
+        raise TypeError(
+            f"observables expect a sequence of Pauli sums, got {type(given).__name__}; write (Z(0),)."
+        ) from None
     if not listed:
         raise ValueError("expectations expect at least one observable, got none; pass for example (Z(0),).")
     for observable in listed:

@@ -4,7 +4,7 @@ Axis legend: l tokens, d model width, a angles, s streams (trained, untrained, o
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -56,7 +56,7 @@ def measure_entropy(
     text: str | bytes,
     backend: str | Backend | None = None,
     kind: str = "von_neumann",
-    blocks: Sequence[str] | None = None,
+    blocks: Sequence[str | int] | None = None,
     wires: Sequence[int] | None = None,
     seed: int = 0,
     n_tokens: int | None = None,
@@ -68,8 +68,8 @@ def measure_entropy(
     "von_neumann" or "renyi2". Rows: token x block x control in {trained; untrained: the same config initialised with
     ``seed``, step 0; shuffled: the mean over ``n_shuffles`` permutations of the text (8, or 1 on a backend with
     shots), matched back to each token}, with the token's surprisal (nats) under the trained model. The text follows
-    one end-of-text token. ``backend`` None: the model's own; ``blocks``: names such as "1.quantum_router", None for
-    all that hold a circuit; ``n_tokens`` keeps the first bytes alone.
+    one end-of-text token. ``backend`` None: the model's own; ``blocks``: positions, or names such as
+    "1.quantum_router", None for all that hold a circuit; ``n_tokens`` keeps the first bytes alone.
 
     All tokens of all controls are one batch of ``(2 + n_shuffles) l`` circuits per block, in float64. The model runs
     in evaluation mode and comes back as it was; the random state of torch is untouched. Raises ValueError or
@@ -148,30 +148,45 @@ def _measurable(block: nn.Module) -> MeasurableBlock:
 
 
 def _probes(
-    model: QLMForCausalLM, names: Sequence[str] | None, wires: Sequence[int] | None, backend: Backend | None
+    model: QLMForCausalLM, chosen: Sequence[str | int] | None, wires: Sequence[int] | None, backend: Backend | None
 ) -> dict[str, _Probe]:
     """What to measure, by block; in the model's order."""
-    if isinstance(names, str):
-        raise TypeError(f"blocks expects a list of names, got the string '{names}'; write ['{names}'].")
-    if names is not None and not names:
-        raise ValueError("blocks expects at least one block's name or None for all that hold a circuit, got none.")
     present = _blocks(model)
-    for name in names or ():
-        if name not in present:
-            raise ValueError(unknown("block", name, present))
-    cores: dict[str, CircuitCore] = {}
-    for name, block in present.items():
-        core = block.circuit_core if isinstance(block, MeasurableBlock) else None
-        if core is not None and (names is None or name in names):
-            cores[name] = core
-        elif names is not None and name in names:
-            raise ValueError(f"measure_entropy expects blocks with a circuit, got '{name}' without one; leave it out.")
+    names = None if chosen is None else _names(chosen, tuple(present))
+    held = {name: block.circuit_core for name, block in present.items() if isinstance(block, MeasurableBlock)}
+    cores = {name: core for name, core in held.items() if core is not None}
     if not cores:
         raise ValueError(
             f"measure_entropy expects a model with a circuit, got blocks {', '.join(present)} without one (a twin has "
             "no entropy); build the model with quantum='circuit'."
         )
-    return {name: _probe(name, core, wires, backend) for name, core in cores.items()}
+    for name in names or ():
+        if name not in cores:
+            raise ValueError(
+                f"measure_entropy expects blocks with a circuit, got '{name}' without one; choose of "
+                f"{', '.join(cores)}."
+            )
+    return {name: _probe(name, core, wires, backend) for name, core in cores.items() if names is None or name in names}
+
+
+def _names(chosen: Sequence[str | int], present: Sequence[str]) -> tuple[str, ...]:
+    """The names of blocks given by name or position."""
+    if isinstance(chosen, str | int):
+        raise TypeError(f"blocks expects a list of names or positions, got {chosen!r} alone; write [{chosen!r}].")
+    if not isinstance(chosen, Iterable):
+        raise TypeError(f"blocks expects a list of names or positions, got {type(chosen).__name__}; write [0].")
+    names: list[str] = []
+    for block in chosen:
+        if isinstance(block, bool) or not isinstance(block, str | int):
+            raise TypeError(f"blocks expects names or positions, got {block!r}; choose of {', '.join(present)}.")
+        if isinstance(block, str) and block not in present:
+            raise ValueError(unknown("block", block, present))
+        if isinstance(block, int) and not 0 <= block < len(present):
+            raise ValueError(f"blocks expects positions from 0 to {len(present) - 1}, got {block}; count from 0.")
+        names.append(present[block] if isinstance(block, int) else block)
+    if not names:
+        raise ValueError("blocks expects at least one block or None for all that hold a circuit, got none; name one.")
+    return tuple(names)
 
 
 def _probe(name: str, core: CircuitCore, wires: Sequence[int] | None, backend: Backend | None) -> _Probe:

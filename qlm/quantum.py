@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from backends import validate
 from backends.base import Backend
 from backends.estimate import Estimate
-from backends.gradients import Gradient, expectations_with_gradient
+from backends.gradients import Gradient, expectations_with_gradient, rule_for
 from backends.registry import open_backend
 from circuits import Circuit, PauliSum
 
@@ -35,7 +36,8 @@ class QuantumLayer(nn.Module):
     parameter-shift call where it has none. Angles are in radians; fresh weights are N(0, ``spread``**2), and spread 0
     starts every trainable rotation at the identity. Weights stay float32 under ``half()`` and ``bfloat16()``. On a
     backend with shots the seed of each call is drawn from torch's generator, so that checkpoints repeat it. Raises
-    ValueError with the layer's ``label`` for a NaN or infinite angle.
+    TypeError or ValueError when it is built for anything but a circuit, a sequence of observables on it, a backend and
+    a rule; when called, with the layer's ``label``, for anything but a tensor of finite angles of the right width.
 
     >>> from circuits import Input, Op, Weight, Z
     >>> circuit = Circuit(1, (Op("ry", (0,), (Input(0),)), Op("rx", (0,), (Weight(0),))))
@@ -52,9 +54,15 @@ class QuantumLayer(nn.Module):
         spread: float = WEIGHT_SPREAD,
     ) -> None:
         super().__init__()
-        self.circuit = circuit
-        self.observables = tuple(observables)
+        self.circuit = validate.circuit(circuit)
+        if isinstance(observables, PauliSum):
+            raise TypeError(
+                "QuantumLayer expects a sequence of observables, got a PauliSum; write (Z(0),) with a comma."
+            )
+        self.observables = validate.observables(circuit, observables)
         self.backend = open_backend(backend)
+        if gradient is not None:
+            rule_for(self.backend, gradient)  # refuses what is no rule
         self.gradient = gradient
         self.spread = spread
         self.label = "quantum"
@@ -69,8 +77,8 @@ class QuantumLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the expectations (..., o) in the inputs' floating dtype; ``report`` then says what the call cost."""
-        flat = inputs if inputs.ndim < 3 else inputs.flatten(0, -2)
         with self._labelled():
+            flat = self._flat(inputs)
             estimate = expectations_with_gradient(
                 self.backend,
                 self.circuit,
@@ -89,8 +97,24 @@ class QuantumLayer(nn.Module):
         """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""
         with self._labelled():
             return self.backend.entropy(
-                self.circuit, inputs, self._weights_for(inputs), wires=wires, kind=kind, seed=self._seed()
+                self.circuit, self._tensor(inputs), self._weights_for(inputs), wires=wires, kind=kind, seed=self._seed()
             )
+
+    def _flat(self, inputs: Tensor) -> Tensor:
+        """The inputs with all leading axes in one."""
+        if self._tensor(inputs).ndim < 3:
+            return inputs
+        if inputs.shape[-1] != self.circuit.n_inputs:
+            raise ValueError(
+                f"inputs expect shape (..., {self.circuit.n_inputs}), got {tuple(inputs.shape)}; give one column per "
+                "Input."
+            )
+        return inputs.flatten(0, -2)
+
+    def _tensor(self, inputs: object) -> Tensor:
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs expect a torch tensor, got {type(inputs).__name__}; pass torch.as_tensor of it.")
+        return inputs
 
     def _weights_for(self, inputs: Tensor) -> Tensor:
         return self.weights.to(inputs.device)
@@ -117,7 +141,7 @@ class QuantumLayer(nn.Module):
 
 
 class _Labelled:
-    """Puts the layer's name in front of a ValueError about what it was fed."""
+    """Puts the layer's name in front of a ValueError or TypeError about what it was fed."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -126,5 +150,5 @@ class _Labelled:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is ValueError and error is not None:
-            raise ValueError(f"layer '{self.label}': {error}") from None
+        if kind in (TypeError, ValueError):
+            raise kind(f"layer '{self.label}': {error}") from None

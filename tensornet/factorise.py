@@ -10,11 +10,15 @@ def balanced_factors(size: int, n_factors: int) -> tuple[int, ...]:
     Of all factorisations it is the one with the smallest sum (by the AM-GM inequality the nearest to equal
     factors). A prime has only the trivial one, `(size, 1, 1)`, which is legal and compresses little.
 
-    Raises ValueError unless both numbers are at least 1. Cost: a search over the divisors of `size`.
+    Raises TypeError unless both numbers are integers, ValueError unless at least 1. Cost: a search over the
+    divisors of `size`.
 
     >>> balanced_factors(128, 3)
     (8, 4, 4)
     """
+    for number in (size, n_factors):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"expected a size and a number of factors as integers, got {number!r}; pass 1 or more")
     if size < 1 or n_factors < 1:
         raise ValueError(f"expected a size and a number of factors of at least 1, got {size} and {n_factors}")
     divisors = [k for k in range(1, size + 1) if size % k == 0]
@@ -73,16 +77,26 @@ def bond_ranks(site_sizes: Sequence[int], max_rank: int) -> tuple[int, ...]:
     A bond never needs more than the product of the site sizes on either of its sides, so `r_k = min(max_rank,
     prod(s_1..s_k), prod(s_{k+1}..s_d))` holds every tensor that a train of rank `max_rank` can hold.
 
-    Raises ValueError unless `max_rank` is at least 1.
+    Raises as `check_max_rank`.
 
     >>> bond_ranks((32, 16, 32), 4), bond_ranks((4, 4, 4), 99)
     ((1, 4, 4, 1), (1, 4, 4, 1))
     """
-    if max_rank < 1:
-        raise ValueError(f"expected max_rank of at least 1, got {max_rank}; rank 1 is the smallest bond")
+    check_max_rank(max_rank)
     cuts = range(1, len(site_sizes))
     inner = (min(max_rank, math.prod(site_sizes[:k]), math.prod(site_sizes[k:])) for k in cuts)
     return (1, *inner, 1)
+
+
+def check_max_rank(max_rank: int) -> None:
+    """Raise TypeError unless `max_rank` is an integer (True is none), ValueError unless it is at least 1.
+
+    >>> check_max_rank(8)
+    """
+    if isinstance(max_rank, bool) or not isinstance(max_rank, int):
+        raise TypeError(f"expected max_rank to be an integer, got {max_rank!r}; pass 1 or more")
+    if max_rank < 1:
+        raise ValueError(f"expected max_rank of at least 1, got {max_rank}; rank 1 is the smallest bond")
 
 
 def split_sizes(
@@ -122,5 +136,5 @@ def check_factors(name: str, factors: Sequence[int]) -> None:
 
     >>> check_factors("rows", (8, 4, 4))
     """
-    if not factors or any(not isinstance(k, int) or k < 1 for k in factors):
+    if not factors or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in factors):
         raise ValueError(f"expected {name} to be integers of at least 1, got {tuple(factors)}; e.g. (8, 4, 4)")

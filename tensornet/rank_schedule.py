@@ -53,10 +53,12 @@ def rank_straight_through(y_low: Tensor, y_high: Tensor, soft: Tensor) -> Tensor
 
 
 def check_rank(rank: int, held: int) -> None:
-    """Raise ValueError unless 1 <= `rank` <= `held`.
+    """Raise TypeError unless `rank` is an integer, ValueError unless 1 <= `rank` <= `held`.
 
     >>> check_rank(3, held=4)
     """
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        raise TypeError(f"expected a rank as an integer, got {rank!r}; pass 1 to {held}")
     if not 1 <= rank <= held:
         raise ValueError(
             f"expected a rank from 1 to the {held} that the cores hold, got {rank}; build the layer with a larger "
@@ -69,6 +71,8 @@ def check_ranks(ranks: Tensor, shape: torch.Size, held: int) -> None:
 
     >>> check_ranks(torch.tensor([1, 4]), torch.Size([2]), held=4)
     """
+    if not isinstance(ranks, Tensor):
+        raise TypeError(f"expected ranks as a torch tensor, got {type(ranks).__name__}; pass torch.tensor of them")
     if ranks.is_floating_point() or ranks.is_complex() or ranks.dtype == torch.bool:
         raise TypeError(f"expected integer ranks, got {ranks.dtype}; round them and convert with .long()")
     if ranks.shape != shape:

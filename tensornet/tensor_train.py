@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tensornet.factorise import split_sizes
+from tensornet.factorise import check_max_rank, split_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class TensorTrain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cores", tuple(self.cores))
+        for core in self.cores:
+            _check_tensor(core)
         shapes = [tuple(core.shape) for core in self.cores]
         if not shapes or {len(shape) for shape in shapes} not in ({3}, {4}):
             raise ValueError(f"expected cores (r, n, q), or (r, m, n, q) for an operator, got shapes {shapes}")
@@ -53,8 +55,9 @@ class TensorTrain:
         sum_k of the discarded squares of the tensor's own unfoldings (theorem 2.2), and hence at most
         sqrt(d - 1) times the error of the best train of the same ranks (corollary 2.4).
 
-        Raises TypeError unless `tensor` is float32/64 or complex64/128, ValueError where it is a scalar, empty
-        or not finite, or `max_rank` < 1. Cost: d - 1 SVDs, the first of `n_1` x `N / n_1`.
+        Raises TypeError unless `tensor` is a torch tensor (arrays are not converted) of float32/64 or
+        complex64/128 and `max_rank` an integer, ValueError where it is a scalar, empty or not finite, or
+        `max_rank` < 1. Cost: d - 1 SVDs, the first of `n_1` x `N / n_1`.
         """
         _check_dense(tensor)
         _check_limits(max_rank, tolerance)
@@ -90,6 +93,7 @@ class TensorTrain:
         >>> sum(core.numel() for core in train.cores)
         512
         """
+        _check_tensor(matrix)
         if matrix.ndim != 2:
             raise ValueError(f"expected a matrix, got shape {tuple(matrix.shape)}; use from_tensor for tensors")
         rows, columns = split_sizes(matrix.shape[0], matrix.shape[1], rows, columns)
@@ -239,6 +243,7 @@ def _root_of_squares(values: Tensor) -> float:
 
 
 def _check_dense(tensor: Tensor) -> None:
+    _check_tensor(tensor)
     if tensor.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
         raise TypeError(f"expected float32/64 or complex64/128 for an SVD, got {tensor.dtype}; convert it first")
     if tensor.ndim == 0 or tensor.numel() == 0:
@@ -247,8 +252,14 @@ def _check_dense(tensor: Tensor) -> None:
         raise ValueError("expected finite numbers, got NaN or infinity; clean the tensor before compressing it")
 
 
+def _check_tensor(given: object) -> None:
+    """An array is not converted: its dtype (float64, integers) would silently decide that of the cores."""
+    if not isinstance(given, Tensor):
+        raise TypeError(f"expected a torch tensor, got {type(given).__name__}; pass torch.as_tensor of it")
+
+
 def _check_limits(max_rank: int | None, tolerance: float | None) -> None:
-    if max_rank is not None and max_rank < 1:
-        raise ValueError(f"expected max_rank of at least 1, got {max_rank}; rank 1 is the smallest bond")
+    if max_rank is not None:
+        check_max_rank(max_rank)
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise ValueError(f"expected a finite tolerance of at least 0, got {tolerance}")

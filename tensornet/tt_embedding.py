@@ -54,9 +54,13 @@ class TTEmbedding(nn.Module):
     ) -> "TTEmbedding":
         """The table that approximates `embedding` by TT-SVD (in float64; padding rows are zero), same device, dtype.
 
-        Raises as the constructor, and ValueError where the table has options that a train cannot follow
-        (`padding_idx`, `max_norm`). Cost: d - 1 SVDs of the table.
+        Raises as the constructor, TypeError for another kind of layer, and ValueError where the table has
+        options that a train cannot follow (`padding_idx`, `max_norm`). Cost: d - 1 SVDs of the table.
         """
+        if not isinstance(embedding, nn.Embedding):
+            raise TypeError(
+                f"expected an nn.Embedding, got {type(embedding).__name__}, from_pretrained of which wraps a table"
+            )
         if embedding.padding_idx is not None or embedding.max_norm is not None:
             raise ValueError("expected an embedding without padding_idx and max_norm, got one; mask the output instead")
         weight = embedding.weight.detach()
@@ -92,6 +96,8 @@ class TTEmbedding(nn.Module):
         and id. Raises TypeError for ids that are not integers, IndexError for one out of range (reads the ids: a
         sync on an accelerator; without it an id in the padding would return a row that means nothing).
         """
+        if not isinstance(ids, Tensor):
+            raise TypeError(f"expected a torch tensor of ids, got {type(ids).__name__}; pass torch.as_tensor of it")
         if ids.dtype not in (torch.int32, torch.int64):
             raise TypeError(f"expected int32 or int64 ids, got {ids.dtype}; convert them with .long()")
         if ids.numel():

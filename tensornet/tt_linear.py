@@ -24,7 +24,8 @@ class TTLinear(nn.Module):
     A token of rank r uses the first r entries of every bond. After `canonicalize_()` the entries are ordered by
     singular value; training under `nested_ranks` keeps them useful.
 
-    Raises ValueError where factorisations do not match. Cost of a call: `plan(n_tokens)`.
+    Raises ValueError where factorisations do not match, TypeError where sizes are no integers. Cost of a call:
+    `plan(n_tokens)`.
     Source: Novikov et al., NeurIPS 2015 (arXiv:1509.06569).
 
     >>> layer = TTLinear(128, 128, max_rank=4, rows=(8, 4, 4), columns=(4, 4, 8), bias=False)
@@ -60,13 +61,17 @@ class TTLinear(nn.Module):
     ) -> "TTLinear":
         """The layer that approximates `linear` by TT-SVD (done in float64), on its device and in its dtype.
 
-        Raises as the constructor. Cost: d - 1 SVDs of the dense weight.
+        Raises as the constructor, and TypeError for another kind of layer. Cost: d - 1 SVDs of the dense weight.
 
         >>> dense = nn.Linear(16, 16)
         >>> full = TTLinear.from_linear(dense, max_rank=256, rows=(4, 4), columns=(4, 4))
         >>> torch.allclose(full.weight(), dense.weight, atol=1e-6)
         True
         """
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(
+                f"expected an nn.Linear, got {type(linear).__name__}; a matrix alone goes to TensorTrain.from_matrix"
+            )
         weight = linear.weight.detach()
         layer = cls(
             linear.in_features,
@@ -153,8 +158,9 @@ class TTLinear(nn.Module):
         `ranks` are integers of shape `x.shape[:-1]`. Raises TypeError or ValueError where they are not, or lie
         outside 1..`max_rank`.
         """
+        flat = self._flatten(x)
         check_ranks(ranks, x.shape[:-1], self.max_rank)
-        y = multiply_masked(self._flatten(x), list(self.cores), ranks.reshape(-1), self.bias)
+        y = multiply_masked(flat, list(self.cores), ranks.reshape(-1), self.bias)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def forward_grouped(self, x: Tensor, ranks: Tensor, max_groups: int = 4) -> Tensor:
@@ -168,8 +174,9 @@ class TTLinear(nn.Module):
         >>> torch.allclose(layer.forward_grouped(x, ranks), layer.forward_masked(x, ranks))
         True
         """
+        flat = self._flatten(x)
         check_ranks(ranks, x.shape[:-1], self.max_rank)
-        flat, ranks = self._flatten(x), ranks.reshape(-1)
+        ranks = ranks.reshape(-1)
         distinct, counts = ranks.unique(return_counts=True)
         if len(distinct) > max_groups:
             raise ValueError(
@@ -189,6 +196,8 @@ class TTLinear(nn.Module):
         return f"rows={self.rows}, columns={self.columns}, ranks={bonds}, bias={self.bias is not None}"
 
     def _flatten(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected a torch tensor x, got {type(x).__name__}; pass torch.as_tensor of it")
         if x.shape[-1:] != (self.in_features,):
             raise ValueError(f"expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
         return x.reshape(math.prod(x.shape[:-1]), self.in_features)

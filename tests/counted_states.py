@@ -39,6 +39,11 @@ def random_states(spectrum: NDArray[np.float64], batch: int, rng: np.random.Gene
     return ((vectors * spectrum) @ vectors.conj().swapaxes(-1, -2)).astype(np.complex128)
 
 
+def basis_states(spectrum: NDArray[np.float64], batch: int) -> Matrices:
+    """States (b, d, d) of one spectrum, diagonal in the computational basis, so that some counts are certain."""
+    return np.repeat(np.diag(spectrum).astype(np.complex128)[None], batch, 0)
+
+
 def measure(states: Matrices, bases: counts.Bases, shots: int, rng: np.random.Generator) -> counts.Bits:
     """Bits (b, s, t, k) of Born's rule, by projection on the letters' eigenvectors."""
     n_wires = len(bases.wires)

@@ -190,36 +190,6 @@ def test_modes_and_hooks_come_back_after_an_error() -> None:
     assert not router(model)._forward_pre_hooks
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"text": ""}, ValueError, "at least one byte"),
-        ({"text": [1, 2]}, TypeError, "text or bytes"),
-        ({"text": "a\ud800"}, ValueError, "lone surrogate at character 1"),
-        ({"kind": "renyi3"}, ValueError, "did you mean 'renyi2'"),
-        ({"blocks": ["1.quantum_ruter"]}, ValueError, "did you mean '1.quantum_router'"),
-        ({"blocks": ["0.harmonic"]}, ValueError, "'0.harmonic' without one"),
-        ({"blocks": "1.quantum_router"}, TypeError, "list of names"),
-        ({"blocks": []}, ValueError, "at least one block"),
-        ({"wires": (0, 1, 2)}, ValueError, "leave another side"),
-        ({"wires": (3,)}, ValueError, "wires expect distinct numbers from 0 to 2"),
-        ({"n_tokens": 0}, ValueError, "n_tokens expects a positive integer"),
-        ({"seed": -1}, ValueError, "seed expects an integer"),
-        ({"backend": "statevectr"}, ValueError, "did you mean 'statevector'"),
-        ({"model": torch.nn.Linear(1, 1)}, TypeError, "QLMForCausalLM"),
-    ],
-)
-def test_what_a_caller_does_wrong(model: QLMForCausalLM, arguments: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        measure_entropy(**{"model": model, "text": TEXT, **arguments})
-
-
-@pytest.mark.parametrize("mode", ["twin", "off"])
-def test_a_model_without_a_circuit_is_refused(mode: str) -> None:
-    with pytest.raises(ValueError, match=r"a twin has no entropy\); build the model with quantum='circuit'"):
-        measure_entropy(build(HARMONIC, ROUTER, quantum=mode), TEXT)
-
-
 def test_long_text_is_cut_and_bytes_that_are_no_text_are_kept(model: QLMForCausalLM) -> None:
     found = measure_entropy(model, b"\xff\x00" * 50, n_tokens=3)
     assert (len(found), found.about.data, found.token[:3]) == (9, b"\xff\x00\xff", ("\\xff", "\\x00", "\\xff"))

@@ -145,8 +145,9 @@ def test_capabilities() -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("ibm:fake_manilla", "did you mean 'fake_manila'"),
-        ("ibm:ibm_torino", "expects a fake device.*got 'ibm_torino'.*fake_manila"),
+        ("ibm:fake_manilla", r"^.{,80}got 'fake_manilla': did you mean 'fake_manila'\? .{,60} lists all \d+\.$"),
+        ("ibm:ibm_torino", "expects a fake device.*got 'ibm_torino': did you mean 'fake_torino'"),
+        ("ibm:somewhere", r"got 'somewhere': backends\.ibm\.devices\.fake_devices\(\) lists all"),
         ("ibm:fake_manila?shots=0", "positive shots"),
         ("ibm:fake_manila?shotz=5", "did you mean 'shots'"),
     ],

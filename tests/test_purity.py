@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from counted_states import measure, random_states
+from counted_states import basis_states, measure, random_states
 
 from backends import purity
 
@@ -37,7 +37,7 @@ def test_global_purity(n_wires: int, least: float, mixed: float, in_basis: bool)
     for seed in range(10):
         rng = np.random.default_rng(seed)
         bases = purity.design(n_wires, (0, 1), seed)
-        states = np.repeat(np.diag(spectrum + 0j)[None], 30, 0) if in_basis else random_states(spectrum, 30, rng)
+        states = basis_states(spectrum, 30) if in_basis else random_states(spectrum, 30, rng)
         bits = measure(states, bases, 9 * 512 // len(bases.letters), rng)
         value, stderr = purity.global_purity(bits, bases, seed)
         found.append(value)

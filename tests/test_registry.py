@@ -104,7 +104,7 @@ def test_spec_opens_an_equal_backend(backend: Backend) -> None:
         ("other?shots", "options of backend 'other' expect name=value, got 'shots'"),
         ("other?shots=3&shots=4", "expects option 'shots' once, got it twice"),
         ("statevector:fast", "backend 'statevector' expects nothing after the colon, got 'fast'"),
-        ("statevector?shots=3", "unknown option of backend 'statevector' 'shots'"),
+        ("statevector?shots=3", "unknown option of backend 'statevector' 'shots': it takes none; leave it out.$"),
     ],
 )
 def test_a_mistyped_string_says_what_was_meant(text: str, sentence: str) -> None:

@@ -21,18 +21,18 @@ def sampled(request: pytest.FixtureRequest) -> Backend:
 
 def results(backend: Backend) -> dict[str, Estimate]:
     """Every kind of result for the basis states."""
-    circuit, asked = (BASIS_STATE, ANGLES), {"seed": 3}
+    circuit = (BASIS_STATE, ANGLES)
     observables = (Z(0), Z(0) @ Z(1), X(2), Z(3) + 0.5 * X(3))
     return {
-        "expectations": backend.expectations(*circuit, None, observables, **asked),
-        "along": backend.expectations(*circuit, None, observables, after=(0, 1, 2), **asked),
-        "probabilities": backend.probabilities(*circuit, None, (1, 3), **asked),
-        "density": backend.density(*circuit, None, (0, 1), **asked),
-        "one wire": backend.entropy(*circuit, None, (1,), **asked),
-        "two wires": backend.entropy(*circuit, None, (3, 0), **asked),
-        "renyi2": backend.entropy(*circuit, None, (1, 3), "renyi2", **asked),
-        "fidelity": backend.fidelity(*circuit, *circuit, **asked),
-        "gram": backend.fidelity(*circuit, *circuit, gram=True, **asked),
+        "expectations": backend.expectations(*circuit, None, observables, seed=3),
+        "along": backend.expectations(*circuit, None, observables, after=(0, 1, 2), seed=3),
+        "probabilities": backend.probabilities(*circuit, None, (1, 3), seed=3),
+        "density": backend.density(*circuit, None, (0, 1), seed=3),
+        "one wire": backend.entropy(*circuit, None, (1,), seed=3),
+        "two wires": backend.entropy(*circuit, None, (3, 0), seed=3),
+        "renyi2": backend.entropy(*circuit, None, (1, 3), "renyi2", seed=3),
+        "fidelity": backend.fidelity(*circuit, *circuit, seed=3),
+        "gram": backend.fidelity(*circuit, *circuit, gram=True, seed=3),
     }
 
 

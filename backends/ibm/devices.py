@@ -3,7 +3,7 @@
 from typing import Any
 
 from backends.extras import require
-from circuits._suggest import unknown
+from circuits._suggest import nearest
 
 
 def fake_devices() -> dict[str, type]:
@@ -25,11 +25,11 @@ def check_device(name: str) -> None:
     known = fake_devices()
     if name in known:
         return
-    if str(name).startswith("fake"):
-        raise ValueError(unknown("fake IBM device", str(name), known))
+    hint = nearest(str(name).replace("ibm_", "fake_"), known)
+    real = "" if str(name).startswith("fake") else ", because real ones are not supported yet"
     raise ValueError(
-        f"backend 'ibm' expects a fake device, because real ones are not supported yet, got '{name}'; choose one of "
-        f"{', '.join(known)}."
+        f"backend 'ibm' expects a fake device{real}, got '{name}':{hint} backends.ibm.devices.fake_devices() lists all "
+        f"{len(known)}."
     )
 
 

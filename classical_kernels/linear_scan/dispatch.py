@@ -28,9 +28,9 @@ def scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor
     gradients for a, b and h0 and support for `torch.compile(fullgraph=True)`; on every other device the Python loop
     `scan_reference`. Higher derivatives need `scan_reference` everywhere.
 
-    Raises TypeError for unequal or integer dtypes, ValueError for unequal shapes or devices, NotImplementedError when
-    a gradient computed by the compiled kernel is differentiated again. Cost: O(batch seq channels), 3 memory accesses
-    an element forward and 5 backward.
+    Raises TypeError for what is no tensor and for unequal or integer dtypes, ValueError for unequal shapes or devices,
+    NotImplementedError when a gradient computed by the compiled kernel is differentiated again. Cost: O(batch seq
+    channels), 3 memory accesses an element forward and 5 backward.
 
     >>> import torch
     >>> a, b = torch.full((1, 3, 1), 0.5), torch.ones(1, 3, 1)
@@ -38,7 +38,7 @@ def scan(a: Tensor, b: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor
     >>> h.flatten().tolist(), h_last.item()
     ([3.0, 2.5, 2.25], 2.25)
     """
-    if a.device.type != "cpu":
+    if isinstance(a, Tensor) and a.device.type != "cpu":
         return scan_reference(a, b, h0)
     a, b, h0, dtype = checked_inputs(a, b, h0)
     if a.shape[1] == 1:  # one step of generation: the formula itself is faster than any call of a kernel

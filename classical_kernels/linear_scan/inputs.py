@@ -29,15 +29,20 @@ class ScanInputs(NamedTuple):
 def checked_inputs(a: Tensor, b: Tensor, h0: Tensor | None) -> ScanInputs:
     """Check the operands of a scan and cast them to the dtype of its state.
 
-    Shapes: a, b (batch, seq, *channels); h0 (batch, *channels), or None for zeros. bfloat16 and float16 become
-    float32. Under `torch.autocast` a and b may differ in dtype and are promoted, as autocast leaves some results in
-    low precision and others not. Raises TypeError for dtypes and ValueError for shapes and devices. Cost: a copy of
-    each operand whose dtype changes.
+    Shapes: a, b (batch, seq, *channels); h0 (batch, *channels), or None for zeros. bfloat16 and float16 become float32.
+    Under `torch.autocast` a and b may differ in dtype and are promoted, as autocast leaves some results in low
+    precision and others not. Raises TypeError for what is no tensor and for dtypes, ValueError for shapes and devices.
+    Cost: a copy of each operand whose dtype changes.
 
     >>> inputs = checked_inputs(torch.ones(2, 3, 4).bfloat16(), torch.ones(2, 3, 4).bfloat16(), None)
     >>> inputs.a.dtype, inputs.h0.shape, inputs.dtype
     (torch.float32, torch.Size([2, 4]), torch.bfloat16)
     """
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and (h0 is None or isinstance(h0, Tensor))):
+        given = ", ".join(type(operand).__name__ for operand in (a, b, h0))
+        raise TypeError(
+            f"a, b and h0 must be torch tensors (h0 may be None), got {given}: pass torch.as_tensor of each."
+        )
     dtype = _result_dtype(a, b)
     state = _STATE_DTYPES[dtype]
     if a.shape != b.shape or a.dim() < 3:
