@@ -45,14 +45,15 @@ app.command(short_help="Measure per-token entropies of circuits.")(reported(entr
 @reported
 def backends() -> None:
     """List the backends: what each can do, and what to install for those that are missing."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from backends.registry import backend_names, open_backend
 
-    table = Table(title="Backends", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("opened by", "results", "state", "gradient", "resets", "wires", "runs"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "opened by")
     missing = []
     for name in (EXAMPLES.get(kind, kind) for kind in backend_names()):
         try:

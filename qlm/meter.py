@@ -101,7 +101,8 @@ class Meter:
         self._timed_tokens += n_tokens if self._warm else 0
         for name, layer in self.model.quantum_layers():
             gradient = layer.weights.grad
-            if gradient is not None and gradient.numel() > 1:
+            # All zeros mean that no token reached the circuit, which says nothing about its landscape.
+            if gradient is not None and gradient.numel() > 1 and bool(gradient.any()):
                 self._variances.setdefault(name, []).append(float(gradient.var(correction=0)))
 
     def end_step(self) -> None:

@@ -98,6 +98,17 @@ def test_a_barren_plateau_is_reported_once() -> None:
         meter.line(1.0)
 
 
+def test_a_circuit_that_no_token_reached_is_no_plateau() -> None:
+    model = QLMForCausalLM(tiny_config())
+    meter = Meter(model)
+    for _, layer in model.quantum_layers():
+        layer.weights.grad = torch.zeros_like(layer.weights)
+    meter.after_backward(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert meter.line(1.0)["gradient_variance"] == {}
+
+
 def test_a_twin_trains_without_circuits(tmp_path: Path) -> None:
     run = train(tiny_plan("twin"), tmp_path / "twin")
     assert run.circuit_executions == 0
