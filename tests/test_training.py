@@ -52,7 +52,7 @@ def test_metrics_say_what_happened(straight: Path) -> None:
     assert last["tokens"] == 6 * 2 * 16
     assert last["loss"] > last["cross_entropy"] > 0
     assert last["bits_per_byte"] == pytest.approx(last["cross_entropy"] / math.log(2))
-    assert 0 < last["circuit_executions"] <= last["tokens"]
+    assert 0 < last["circuit_executions"] <= 2 * last["tokens"]
     assert 0 <= last["routed_share"] <= 1
     assert last["gradient_variance"].keys() == {"model.layers.0.core.layer"}
     assert last["gradient_variance"]["model.layers.0.core.layer"] > 0
@@ -66,6 +66,8 @@ def test_metrics_say_what_happened(straight: Path) -> None:
 def test_cross_entropy_is_the_loss_without_the_auxiliary_part() -> None:
     torch.manual_seed(0)
     model = QLMForCausalLM(tiny_config()).train()
+    with torch.no_grad():
+        model.get_parameter("model.layers.0.decode.weight").mul_(10)  # a gradient above the warning's threshold
     ids = torch.randint(256, (2, 16))
     meter = Meter(model)
     meter.start_step()
