@@ -136,10 +136,16 @@ def _twin_verdict(pairs: Sequence[Pair]) -> str:
 
 def _use_verdict(change: float) -> str:
     """What the hybrid loses without its circuit's output."""
-    said = f"Replacing the circuit's output by its mean changes the hybrid by {change:+.4f} bits per byte"
+    said = f"Replacing the circuit's output by its mean changes the hybrid by {_signed(change)} bits per byte"
     if abs(change) < NOTICED:
         return f"{said}: it all but ignores what its circuit computes."
     return f"{said}: it {'relies on' if change > 0 else 'would be better without'} what its circuit computes."
+
+
+def _signed(change: float) -> str:
+    """Four decimals with a sign; 0 has none."""
+    rounded = round(change, 4)
+    return f"{rounded:+.4f}" if rounded else "0.0000"
 
 
 def _gap(ahead: float) -> str:
@@ -158,7 +164,7 @@ def _figures(results: Sequence[Result]) -> list[str]:
         f"{executions:,.0f}",
         f"{_mean([found.routed_share for found in evaluations]):.0%}",
         f"{_mean([found.circuit_gradient_norm for found in evaluations]):.1e}",
-        f"{_mean([found.ablation_change for found in evaluations]):+.4f}",
+        _signed(_mean([found.ablation_change for found in evaluations])),
     ]
 
 
