@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
-# What `make` installs. The extras pennylane, tensornet, triton and data are left out, because neither the main job
-# nor a test needs them; `.venv/bin/pip install -c constraints.txt -e ".[pennylane]"` adds one.
-EXTRAS := dev,qiskit
+# What `make` installs. The extras triton and data are left out, because neither the main job nor a test needs them;
+# `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
+EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
