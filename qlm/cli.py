@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qlm import cli_backends
 from qlm.cli_errors import reported
 from qlm.cli_model import entropy, evaluate, generate
 from qlm.cli_train import train
 
 if TYPE_CHECKING:
-    from backends.estimate import Capabilities
     from circuits import Circuit
 
 app = typer.Typer(
@@ -24,10 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing what draws boxes around help takes half as long again as everything else
 )
-
-
-EXAMPLES = {"ibm": "ibm:fake_manila"}
-"""What to open of a kind of backend that needs an argument."""
 
 
 def main() -> None:
@@ -41,51 +37,7 @@ app.command(short_help="Continue a text.")(reported(generate))
 app.command(short_help="Measure per-token entropies of circuits.")(reported(entropy))
 
 
-@app.command(short_help="List backends, and what to install.")
-@reported
-def backends() -> None:
-    """List the backends: what each can do, and what to install for those that are missing."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from backends.registry import backend_names, open_backend
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("opened by", "results", "state", "gradient", "resets", "wires", "runs"):
-        table.add_column(heading, no_wrap=heading == "opened by")
-    missing = []
-    for name in (EXAMPLES.get(kind, kind) for kind in backend_names()):
-        try:
-            table.add_row(name, *_abilities(open_backend(name).capabilities))
-        except ImportError as error:
-            table.add_row(name, "not installed", *["-"] * 5, style="dim")
-            missing.append(str(error))
-        except ValueError as error:  # a third party's, which needs an argument
-            table.add_row(name, "needs options", *["-"] * 5, style="dim")
-            missing.append(str(error))
-    console = Console()
-    console.print(table)
-    console.print(
-        "Options follow a question mark: aer?shots=1000; a method or a device follows a colon: ibm:fake_manila."
-    )
-    for sentence in missing:
-        console.print(f"- {sentence}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _abilities(can: "Capabilities") -> tuple[str, ...]:
-    """A backend's capabilities in words, for the columns after its name."""
-    results = "exact" if can.exact else "counted shots" if can.shots else "truncated"
-    state = "state" if can.state else "density" if can.density else "tomography"
-    place = "remote" if can.remote else "here"
-    return (
-        f"{results}, noisy" if can.noisy else results,
-        state,
-        "native" if can.autograd else "parameter shift",
-        "yes" if can.reset else "no",
-        str(can.max_wires),
-        place,
-    )
+app.add_typer(cli_backends.app, name="backends", short_help="List backends, what to install; check one.")
 
 
 @app.command(short_help="Draw a circuit as text.")

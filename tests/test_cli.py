@@ -149,6 +149,15 @@ def test_backends_are_listed_with_what_is_missing(monkeypatch: pytest.MonkeyPatc
     assert "not installed" in without
 
 
+def test_a_backend_is_checked() -> None:
+    shown = ok("backends", "check", "statevector")
+    assert "0 failed" in shown
+    assert re.search(r"pass  expectations are right", shown)
+    wrong = qlm("backends", "check", "statevectr")
+    assert wrong.exit_code == 2
+    assert "did you mean 'statevector'?" in wrong.stderr
+
+
 def test_draw_knows_families_files_and_models(run: Path, tmp_path: Path) -> None:
     from circuits.draw import text
 

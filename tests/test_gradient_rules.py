@@ -37,6 +37,21 @@ def test_parameter_shift_is_one_batched_call_of_the_angles_that_need_it() -> Non
     torch.testing.assert_close(moved.sum(1), torch.full((len(rows),), np.pi / 2, dtype=torch.float64))
 
 
+def test_equal_circuits_run_once_where_answers_are_exact() -> None:
+    inputs = torch.randn(2, 2, dtype=torch.float64)[[0, 1, 0, 0, 1]]
+    weights = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    for noise, distinct in ((0.0, 2), (0.1, 5)):
+        backend = Recorder(noise=noise)
+        found = gradients(backend, SLOTS, inputs, weights, seed=3 if noise else None)
+        assert len(backend.calls) == 2
+        assert len(backend.calls[1][0]) % distinct == 0
+        assert len(backend.calls[1][0]) // distinct == 2 * sum(
+            any(isinstance(leaf, Weight) for leaf in leaves(slot)) for slot in SLOTS.slots
+        )
+        if not noise:
+            torch.testing.assert_close(found, gradients(STATEVECTOR, SLOTS, inputs, weights), atol=1e-10, rtol=0)
+
+
 @pytest.mark.parametrize("rule", [ParameterShift, SPSA])
 def test_chunks_cap_a_call_and_change_nothing(rule: Callable[..., Any]) -> None:
     circuit, inputs, weights = random_case(4)

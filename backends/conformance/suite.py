@@ -3,7 +3,7 @@
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from backends.base import Backend
@@ -88,6 +88,22 @@ def _line(outcome: Outcome) -> str:
     return f"{outcome.verdict:4}  {outcome.name:34}  {outcome.seconds:6.2f} s  {text}"
 
 
+def print_outcomes(backend: str | Backend) -> int:
+    """Print the table of a backend's outcomes as they end; return how many failed. ValueError as in ``run``."""
+    opened = open_backend(backend)
+    outcomes = run(opened)
+    can = opened.capabilities
+    flags = ", ".join(field.name for field in fields(can) if getattr(can, field.name) is True)
+    print(f"{opened.spec}: {flags}; {can.max_wires} wires; gates {' '.join(sorted(can.gates))}")
+    verdicts = []
+    for outcome in outcomes:
+        print(_line(outcome), flush=True)
+        verdicts.append(outcome.verdict)
+    failed = verdicts.count("fail")
+    print(f"{verdicts.count('pass')} passed, {failed} failed, {verdicts.count('skip')} not applicable: {opened.spec}")
+    return failed
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the table for the backend named on the command line; return 0 if all passed, 1 if not, 2 on bad usage."""
     parser = ArgumentParser(
@@ -96,15 +112,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("backend", help="a backend's string, such as statevector, aer or ibm:fake_manila")
     name = parser.parse_args(arguments).backend
     try:
-        backend = open_backend(name)
-        outcomes = run(backend)
+        return 1 if print_outcomes(name) else 0
     except (ValueError, ImportError) as error:
         parser.error(str(error))
-    print(f"{backend.spec}: {backend.capabilities}")
-    verdicts = []
-    for outcome in outcomes:
-        print(_line(outcome), flush=True)
-        verdicts.append(outcome.verdict)
-    failed = verdicts.count("fail")
-    print(f"{verdicts.count('pass')} passed, {failed} failed, {verdicts.count('skip')} not applicable: {backend.spec}")
-    return 1 if failed else 0
