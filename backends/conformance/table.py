@@ -31,8 +31,8 @@ MEASURED: dict[str, Check] = {
     "fidelity": results.fidelities_are_right,
     "gradient": results.gradients_are_right,
 }
-"""Column -> the check whose largest deviation it holds, beyond what the results themselves declare as truncated. A noisy
-backend's deviations are its noise, which the suite bounds and does not measure."""
+"""Column -> the check whose largest deviation it holds, beyond what the results themselves declare as truncated. A
+noisy backend's deviations are its noise, which the suite bounds and does not measure."""
 
 START, END = "<!-- backends: made by `make backends-table` -->", "<!-- end of backends -->"
 
