@@ -218,12 +218,16 @@ def test_shots_per_call_override_an_exact_backend() -> None:
 def test_is_its_own_configuration() -> None:
     backend = Aer(method="density_matrix", shots=10)
     backend.expectations(Circuit(1), observables=(Z(0),), seed=0)  # opens a live simulator
-    assert len(backend._simulators) == 1
+    assert "_engine" in vars(backend)
     for twin in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend)), open_backend(backend.spec)):
         assert twin == backend
         assert hash(twin) == hash(backend)
-        assert repr(twin) == repr(backend) == "Aer(method='density_matrix', shots=10, max_bond=None)"
-        assert "_simulators" not in vars(twin)
+        assert (
+            repr(twin)
+            == repr(backend)
+            == ("Aer(method='density_matrix', shots=10, max_bond=None, precision=None, noise=None)")
+        )
+        assert "_engine" not in vars(twin)
         assert twin.expectations(Circuit(1), observables=(Z(0),), seed=0).values.item() == 1
     assert isinstance(backend, Backend)
     assert backend != Aer(shots=10)
@@ -236,6 +240,8 @@ def test_is_its_own_configuration() -> None:
         ("aer:matrix_product_state", Aer(method="matrix_product_state")),
         ("aer?shots=1000", Aer(shots=1000)),
         ("aer:statevector?shots=3", Aer(method="statevector", shots=3)),
+        ("aer:matrix_product_state?max_bond=32", Aer(method="matrix_product_state", max_bond=32)),
+        ("aer?precision=single", Aer(precision="single")),
     ],
 )
 def test_strings(spec: str, expected: Aer) -> None:
@@ -250,7 +256,9 @@ def test_strings(spec: str, expected: Aer) -> None:
         ("aer?shotz=3", "did you mean 'shots'"),
         ("aer?shots=0", "positive shots"),
         ("aer?shots=many", "expects int"),
-        ("aer:matrix_product_state?max_bond=4", "does not report what a truncation discards"),
+        ("aer?max_bond=4", "expects max_bond with the method 'matrix_product_state', got 'automatic'"),
+        ("aer:matrix_product_state?max_bond=0", "positive max_bond or None"),
+        ("aer?precision=singl", "did you mean 'single'"),
     ],
 )
 def test_bad_strings(spec: str, sentence: str) -> None:

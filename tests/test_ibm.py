@@ -122,12 +122,12 @@ def test_batches(batch: int) -> None:
 def test_is_its_own_configuration() -> None:
     backend = IBM("fake_lima", shots=10)
     backend.expectations(BELL, observables=(Z(0),), seed=0)
-    assert "_simulator" in vars(backend)
+    assert "_access" in vars(backend)
     for twin in (copy.deepcopy(backend), pickle.loads(pickle.dumps(backend)), open_backend(backend.spec)):
         assert twin == backend
         assert hash(twin) == hash(backend)
-        assert repr(twin) == repr(backend) == "IBM(device='fake_lima', shots=10)"
-        assert not {"_simulator", "_device", "_compiled"} & set(vars(twin))
+        assert repr(twin) == repr(backend)
+        assert "_access" not in vars(twin)
     assert torch.equal(
         copy.deepcopy(backend).expectations(BELL, observables=(Z(0),), seed=0).values,
         backend.expectations(BELL, observables=(Z(0),), seed=0).values,
@@ -146,7 +146,17 @@ def test_capabilities() -> None:
     ("spec", "sentence"),
     [
         ("ibm:fake_manilla", r"^.{,80}got 'fake_manilla': did you mean 'fake_manila'\? .{,60} lists all \d+\.$"),
-        ("ibm:ibm_torino", "expects a fake device.*got 'ibm_torino': did you mean 'fake_torino'"),
+        ("ibm:torino", "expects a fake device, got 'torino'"),
+        ("ibm:fake_manila?mode=bach", "did you mean 'batch'"),
+        ("ibm:fake_manila?dynamical_decoupling=XY5", "did you mean 'XY4'"),
+        ("ibm:fake_manila?generation=old", "'current'|'older'"),
+        ("ibm:fake_manila?resilience_level=3", "0, 1 or 2, got 3"),
+        ("ibm:fake_manila?zne=1", "two or more different noise factors"),
+        ("ibm:fake_manila?zne=a,b", "joined by commas, got 'a,b'"),
+        ("ibm:fake_manila?precision=2.0", r"a precision in \(0, 1\], got 2.0"),
+        ("ibm:fake_manila?precision=0.1&shots=7", "shots or a precision, got 7 and 0.1"),
+        ("ibm:fake_manila?generation=older&twirling=True", "'current' for error mitigation"),
+        ("ibm:ibm_torino?allow_qpu_seconds=-1", "allow_qpu_seconds from 0, got -1"),
         ("ibm:somewhere", r"got 'somewhere': backends\.ibm\.devices\.fake_devices\(\) lists all"),
         ("ibm:fake_manila?shots=0", "positive shots"),
         ("ibm:fake_manila?shotz=5", "did you mean 'shots'"),

@@ -1,0 +1,120 @@
+"""The way to a device: circuits placed on it, and what the primitives take for their mode. Live; never copied."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from backends.extras import require
+from backends.ibm.devices import is_real, open_device
+from backends.ibm.placing import Placed, narrowed, part, place
+from backends.ibm.service import connect
+from circuits import Circuit
+from circuits.interop.qiskit_circuit import measured, to_qiskit
+
+MAX_FAKE_WIRES = 12
+"""A fake device's noise is simulated on density matrices: 4**12 numbers."""
+MODES = {"job": None, "batch": "Batch", "session": "Session"}
+"""Execution modes, and the runtime's classes for them."""
+
+
+class Access(ABC):
+    """A device, the circuits that were placed on it, and how something is submitted to it."""
+
+    def __init__(self, device: Any, mode: str) -> None:
+        self.device = device
+        self.mode = mode
+        self.place = lru_cache(maxsize=256)(self._place)
+
+    def _place(self, circuit: Circuit, wires: tuple[int, ...] = (), rotated: tuple[int, ...] = ()) -> Placed:
+        """Transpile a circuit, measured on ``wires`` if any are named."""
+        return place(self.device, measured(circuit, wires, rotated) if wires else to_qiskit(circuit))
+
+    def _new_mode(self, device: Any, **limits: int) -> Any:
+        name = MODES[self.mode]
+        if name is None:
+            return device
+        return getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), name)(backend=device, **limits)
+
+    @abstractmethod
+    def opened(self, placed: Placed) -> Any:
+        """What a primitive takes for its mode: the last step before something is submitted."""
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep one batch or session open inside the block, and close it at its end."""
+        yield
+
+
+class Fake(Access):
+    """A fake device, simulated on the qubits that a circuit uses alone."""
+
+    def __init__(self, name: str, mode: str) -> None:
+        super().__init__(open_device(name), mode)
+        self._simulators: dict[tuple[int, ...], Any] = {}
+
+    def _place(self, circuit: Circuit, wires: tuple[int, ...] = (), rotated: tuple[int, ...] = ()) -> Placed:
+        placed = narrowed(super()._place(circuit, wires, rotated))
+        if placed.circuit.num_qubits > MAX_FAKE_WIRES:
+            raise ValueError(
+                f"a fake device expects at most {MAX_FAKE_WIRES} qubits in use, got {placed.circuit.num_qubits} after "
+                "routing; use fewer wires, or gates between neighbours."
+            )
+        return placed
+
+    def opened(self, placed: Placed) -> Any:
+        """Density matrices of the qubits in use: Aer's default, one trajectory a shot, is slower."""
+        physical = placed.physical
+        if physical not in self._simulators:
+            simulator = require("ibm", "qiskit_aer", "qiskit").AerSimulator
+            self._simulators[physical] = simulator.from_backend(
+                part(self.device, physical), method="density_matrix", max_parallel_experiments=0
+            )
+        return self._new_mode(self._simulators[physical])
+
+
+class Real(Access):
+    """A real device, reached through the service, on which nothing runs without leave."""
+
+    def __init__(self, name: str, mode: str, seconds: int) -> None:
+        super().__init__(connect(name), mode)
+        self._seconds = seconds
+        self._open: Any = None
+        self._inside = False
+
+    def opened(self, placed: Placed) -> Any:
+        """The open batch or session, opened at need; ValueError without leave to spend QPU time."""
+        if not self._seconds:
+            raise ValueError(
+                f"device '{self.device.name}' expects leave to spend QPU time, got allow_qpu_seconds=0; set it to the "
+                "most seconds that one job may take."
+            )
+        if self.mode == "session" and not self._inside:
+            raise ValueError(
+                "a session bills by the clock and expects 'with backend.session():', got none; or use mode 'batch'."
+            )
+        if self._open is None:
+            limits = {"max_time": self._seconds} if self.mode == "session" else {}
+            self._open = self._new_mode(self.device, **limits)
+        return self._open
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
+            opened, self._open = self._open, None
+            if opened is not None and MODES[self.mode] is not None:
+                opened.close()
+
+
+def open_access(name: str, mode: str, seconds: int) -> Access:
+    """Return the way to a device: a fake one, or a real one through the service.
+
+    >>> open_access("fake_manila", "job", 0).device.num_qubits
+    5
+    """
+    return Real(name, mode, seconds) if is_real(name) else Fake(name, mode)
