@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor
 
 from circuits import GATES, PauliSum
@@ -160,6 +159,7 @@ def misread(observable: PauliSum, flips: Flips) -> PauliSum:
 def misread_probabilities(values: Tensor, flips: Flips) -> Tensor:
     """Return the chances (b, 2**k) of what a faulty readout says, from those of the states, first wire first.
 
+    >>> import torch
     >>> misread_probabilities(torch.tensor([[1.0, 0.0]]), ((0.25, 0.0),)).tolist()
     [[0.75, 0.25]]
     """
