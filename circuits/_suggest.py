@@ -19,8 +19,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean '...'?``, or nothing where no known name is near.
 
-    >>> nearest("hadamrd", ("hadamard", "cnot")), nearest("q", ("hadamard", "cnot"))
+    >>> nearest("HADAMARD", ("hadamard", "cnot")), nearest("q", ("hadamard", "cnot"))
     (" did you mean 'hadamard'?", '')
     """
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    lower = {option.lower(): option for option in sorted(known, reverse=True)}  # case is the smallest of typos
+    near = [lower[match] for match in get_close_matches(name.lower(), lower, n=1, cutoff=0.5)]
     return f" did you mean '{near[0]}'?" if near else ""

@@ -26,8 +26,8 @@ _MAX_WIRES = 24
 class Statevector(Backend):
     """Exact state-vector simulation in torch, on the inputs' device, in complex64 (complex128 for float64 angles).
 
-    Gradients of any order by autograd. Circuits with resets run exactly as density matrices (4**n instead of 2**n
-    amplitudes, at most half the wires). Cost O(b ops 2**n).
+    Gradients of any order by autograd; of von Neumann entropies, two. Circuits with resets run exactly as density
+    matrices (4**n instead of 2**n amplitudes, at most half the wires). Cost O(b ops 2**n).
 
     >>> Statevector().spec
     'statevector'
@@ -106,7 +106,7 @@ class Statevector(Backend):
         rest = tuple(wire for wire in range(circuit.n_wires) if wire not in wires)
         if circuit.is_unitary and len(rest) < len(wires):
             if not rest:
-                return Estimate(0 * angles.sum(1))
+                return Estimate(0 * angles.square().sum(1))  # so that the second derivative is 0 too
             wires = rest  # both sides of a pure state have one spectrum: take the smaller
         return Estimate(linalg.entropy(self._density(circuit, angles, wires, request).values, kind))
 
