@@ -102,9 +102,9 @@ def _y(wires: tuple[int, ...], _: tuple[Slot, ...] = ()) -> Parts:
 
 
 def _swap(wires: tuple[int, ...], _: tuple[Slot, ...]) -> Parts:
-    control, a, b = wires
+    a, b = wires[-2:]
     turn: Parts = (("cx", (b, a), ()),)
-    return turn + _x((control, a, b)) + turn
+    return turn + _x(wires) + turn
 
 
 def _u3(wires: tuple[int, ...], slots: tuple[Slot, ...]) -> Parts:
@@ -171,16 +171,17 @@ def _controlled_pair(*bases: tuple[tuple[str, ...], tuple[str, ...]]) -> Callabl
     """A controlled two-wire Pauli rotation: rotated to ZZ, whose parity is put on the second wire."""
 
     def parts(wires: tuple[int, ...], slots: tuple[Slot, ...]) -> Parts:
-        control, a, b = wires
+        a, b = wires[-2:]
         turn: Parts = (("cx", (a, b), ()),)
-        core = turn + _rz((control, b), slots) + turn
+        core = turn + _rz((*wires[:-2], b), slots) + turn
         return _in_basis(bases[0], (a, b), core) if bases else core
 
     return parts
 
 
-def _named(name: str) -> Callable[..., Parts]:
-    return lambda wires, slots: ((name, wires, slots),)
+def _named(name: str, more: Callable[..., Parts]) -> Callable[..., Parts]:
+    """The primitive ``name`` where there is one control, ``more`` where there are several."""
+    return lambda wires, slots: ((name, wires, slots),) if len(wires) == 2 else more(wires, slots)
 
 
 CONTROLLED: MappingProxyType[str, Callable[..., Parts]] = MappingProxyType(
@@ -190,10 +191,10 @@ CONTROLLED: MappingProxyType[str, Callable[..., Parts]] = MappingProxyType(
         "ry": _ry,
         "rz": _rz,
         "p": _phase,
-        "h": _named("ch"),
-        "x": _named("cx"),
-        "y": _named("cy"),
-        "z": _named("cz"),
+        "h": _named("ch", _controlled_ch),
+        "x": _named("cx", _x),
+        "y": _named("cy", _y),
+        "z": _named("cz", _z),
         "s": _controlled_fixed_phase(math.pi / 2),
         "sdg": _controlled_fixed_phase(-math.pi / 2),
         "t": _controlled_fixed_phase(math.pi / 4),
@@ -210,4 +211,4 @@ CONTROLLED: MappingProxyType[str, Callable[..., Parts]] = MappingProxyType(
         "rzz": _controlled_pair(),
     }
 )
-"""Per primitive gate: its parts under one more control, wires (control, *gate wires)."""
+"""Per primitive gate: its parts under one or more controls, wires (*controls, *gate wires)."""

@@ -1,11 +1,12 @@
 """Circuit -> Circuit. Each pass is a pure function; those that need a unitary circuit refuse resets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from circuits.decompositions import CONTROLLED
+from circuits.decompositions import CONTROLLED, MAX_CONTROLS
 from circuits.gates import GATES
 from circuits.ir import Circuit
+from circuits.observables import PauliSum
 from circuits.ops import RESET, Op, as_ops, as_wires
 from circuits.slots import Input, Product, Slot, Weight, scaled
 
@@ -34,21 +35,27 @@ def inverse(circuit: Circuit) -> Circuit:
     return Circuit(circuit.n_wires, ops, tuple(scaled(slot, -1.0) for slot in circuit.global_phase))
 
 
-def controlled(circuit: Circuit) -> Circuit:
-    """Return ``|0><0| (x) 1 + |1><1| (x) U`` with the control as the new wire 0, exactly, global phase included.
+def controlled(circuit: Circuit, n_controls: int = 1) -> Circuit:
+    """Return ``1 - P (x) 1 + P (x) U`` with P = |1...1><1...1| on new first wires, exactly, global phase included.
 
-    Old wire k becomes wire k + 1; the circuit's global phase becomes a phase gate on the control. Raises ValueError
-    for a circuit with resets. Cost O(ops).
+    Old wire k becomes wire ``k + n_controls``; the circuit's global phase becomes a phase gate on the controls. Raises
+    ValueError for a circuit with resets and for fewer than 1 or more than 11 controls. Cost O(2**n_controls ops).
 
     >>> controlled(Circuit(1, (Op("x", (0,)),), global_phase=(0.5,))).ops
     (Op('cx', (0, 1)), Op('p', (0,), (0.5,)))
     """
     require_unitary(circuit, "controlled")
+    if not 1 <= n_controls <= MAX_CONTROLS:
+        raise ValueError(
+            f"controlled expects 1 to {MAX_CONTROLS} controls, got {n_controls}: without ancillas the size doubles "
+            "with each; split the gate with ancilla wires."
+        )
+    controls = tuple(range(n_controls))
     ops: list[Op] = []
     for op in circuit.ops:
-        ops += as_ops(CONTROLLED[op.name]((0, *(wire + 1 for wire in op.wires)), op.slots))
-    ops += [Op("p", (0,), (slot,)) for slot in circuit.global_phase]
-    return Circuit(circuit.n_wires + 1, tuple(ops))
+        ops += as_ops(CONTROLLED[op.name]((*controls, *(wire + n_controls for wire in op.wires)), op.slots))
+    ops += [Op("p" if n_controls == 1 else "mcp", controls, (slot,)) for slot in circuit.global_phase]
+    return Circuit(circuit.n_wires + n_controls, tuple(ops))
 
 
 def _moved(slot: Slot, offset: int) -> Slot:
@@ -105,11 +112,49 @@ def separable(circuit: Circuit) -> Circuit:
     >>> separable(Circuit(2, (Op("h", (0,)), Op("cx", (0, 1))))).ops
     (Op('h', (0,)),)
     """
-    local = Circuit(circuit.n_wires, tuple(op for op in circuit.ops if len(op.wires) == 1), circuit.global_phase)
+    return _with_ops(circuit, tuple(op for op in circuit.ops if len(op.wires) == 1))
+
+
+def light_cone(circuit: Circuit, observed: Iterable[PauliSum | int] | PauliSum | int) -> Circuit:
+    """Return the circuit without the ops that cannot influence what is observed: its past light cone.
+
+    ``observed`` holds observables, or wires whose reduced state is wanted. Walking back from the end, a gate is kept
+    where it touches a wire of the cone, which then takes in all the gate's wires; a reset is kept where its wire is in
+    the cone, which the wire leaves there, because nothing before a reset reaches what comes after it on that wire.
+    Expectations and reduced states of ``observed`` are unchanged, every other result may differ. ``n_wires``,
+    ``n_inputs`` and ``n_weights`` stay. Raises ValueError for a wire outside the circuit. Cost O(ops).
+
+    >>> from circuits import Z
+    >>> ops = (Op("h", (0,)), Op("cx", (0, 1)), Op("cx", (0, 2)), Op("h", (1,)))
+    >>> light_cone(Circuit(3, ops), Z(2)).ops
+    (Op('h', (0,)), Op('cx', (0, 1)), Op('cx', (0, 2)))
+    >>> light_cone(Circuit(3, ops[:2] + ops[3:]), Z(0)).ops
+    (Op('h', (0,)), Op('cx', (0, 1)))
+    """
+    several = (observed,) if isinstance(observed, PauliSum | int) else tuple(observed)
+    wires = [wire for one in several for wire in (one.wires if isinstance(one, PauliSum) else (one,))]
+    cone = set(as_wires("light_cone", wires))
+    if max(cone, default=0) >= circuit.n_wires:
+        raise ValueError(f"light_cone expects wires below {circuit.n_wires}, got {max(cone)}; observe others.")
+    kept: list[Op] = []
+    for op in reversed(circuit.ops):
+        if cone.isdisjoint(op.wires):
+            continue
+        kept.append(op)
+        if op.name == RESET:
+            cone.difference_update(op.wires)
+        else:
+            cone.update(op.wires)
+    return _with_ops(circuit, tuple(reversed(kept)))
+
+
+def _with_ops(circuit: Circuit, ops: tuple[Op, ...]) -> Circuit:
+    """The circuit with some of its ops alone, reading as many inputs and weights as before."""
+    local = replace(circuit, ops=ops)
     # A global phase of 0 times the last input and weight keeps their numbers where removed gates alone read them.
     kept: list[Slot] = []
     if local.n_inputs < circuit.n_inputs:
         kept.append(Input(circuit.n_inputs - 1, scale=0.0))
     if local.n_weights < circuit.n_weights:
         kept.append(Weight(circuit.n_weights - 1, scale=0.0))
-    return replace(local, global_phase=(*local.global_phase, *kept))
+    return replace(local, global_phase=(*local.global_phase, *kept)) if kept else local
