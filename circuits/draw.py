@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
+from circuits._check import integer
 from circuits.ir import Circuit, Op
 from circuits.slots import Input, Product, Slot, Weight
 
@@ -61,8 +62,7 @@ def text(circuit: Circuit, width: int = 100) -> str:
                  │
     1: ──────────⊕─┤RZ(π/2)├─
     """
-    if width < _NARROWEST:
-        raise ValueError(f"a drawing expects a width of at least {_NARROWEST} characters, got {width}; widen it.")
+    width = integer("a drawing", "width", width, _NARROWEST)
     gutter = len(f"{circuit.n_wires - 1}: ")
     columns = _columns(circuit, longest=width - gutter - 2)
     drawn = _blocks(columns, width - gutter - 2)

@@ -116,6 +116,10 @@ class Circuit:
         >>> circuit.angles(np.array([[0.5]]), np.zeros(0)).tolist()
         [[1.0]]
         """
+        for name, array in (("inputs", inputs), ("weights", weights)):
+            if not (hasattr(array, "ndim") and hasattr(array, "dtype")):
+                kind = type(array).__name__
+                raise TypeError(f"angles expects numpy arrays or tensors, got {name} as {kind}; convert it.")
         if inputs.ndim != 2 or weights.ndim != 1:
             raise ValueError(
                 f"angles expects inputs (batch, {self.n_inputs}) and weights ({self.n_weights},), got shapes "
@@ -139,6 +143,8 @@ class Circuit:
         >>> Circuit(1, (Op("h", (0,)), Op("z", (0,)))).prefix(1).ops
         (Op('h', (0,)),)
         """
+        if isinstance(n_ops, bool) or not isinstance(n_ops, int):
+            raise TypeError(f"prefix expects an integer number of ops, got {n_ops!r}; pass 0 to {len(self.ops)}.")
         if not 0 <= n_ops <= len(self.ops):
             raise IndexError(
                 f"prefix expects 0 to {len(self.ops)} ops, got {n_ops}; composite gates count as their parts: see ops."

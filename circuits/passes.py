@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from circuits._check import integer
 from circuits.decompositions import CONTROLLED, MAX_CONTROLS
 from circuits.gates import GATES
 from circuits.ir import Circuit
@@ -70,14 +71,13 @@ def _moved(slot: Slot, offset: int) -> Slot:
 def repeat(circuit: Circuit, times: int, fresh_weights: bool = False) -> Circuit:
     """Return ``U**times``; with ``fresh_weights`` copy k reads weights ``k * n_weights ...`` instead of the same ones.
 
-    Raises ValueError for negative ``times``. Cost O(times ops).
+    Raises TypeError or ValueError unless ``times`` is an integer of 0 or more. Cost O(times ops).
 
     >>> layer = Circuit(1, (Op("rx", (0,), (Weight(0),)),))
     >>> repeat(layer, 2, fresh_weights=True).ops
     (Op('rx', (0,), (Weight(0),)), Op('rx', (0,), (Weight(1),)))
     """
-    if times < 0:
-        raise ValueError(f"repeat expects 0 or more times, got {times}; use inverse for negative powers.")
+    times = integer("repeat", "times", times, 0)
     step = circuit.n_weights if fresh_weights else 0
     ops = [
         replace(op, slots=tuple(_moved(slot, copy * step) for slot in op.slots))
@@ -99,8 +99,11 @@ def remap(circuit: Circuit, wires: Sequence[int], n_wires: int | None = None) ->
     targets = as_wires("remap", wires)
     if len(targets) != circuit.n_wires or len(set(targets)) != len(targets):
         raise ValueError(f"remap expects {circuit.n_wires} distinct wires, got {targets}; name each wire once.")
+    size = max(targets) + 1 if n_wires is None else n_wires
+    if max(targets) >= size:
+        raise ValueError(f"remap expects wires below {size}, got {max(targets)}; raise n_wires or leave it out.")
     ops = tuple(replace(op, wires=tuple(targets[wire] for wire in op.wires)) for op in circuit.ops)
-    return Circuit(max(targets) + 1 if n_wires is None else n_wires, ops, circuit.global_phase)
+    return Circuit(size, ops, circuit.global_phase)
 
 
 def separable(circuit: Circuit) -> Circuit:

@@ -171,5 +171,5 @@ def test_a_long_formula_is_cut_to_fit() -> None:
 
 
 def test_a_width_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match="a drawing expects a width of at least 20 characters, got 19; widen"):
+    with pytest.raises(ValueError, match="a drawing expects width of at least 20, got 19"):
         text(Circuit(1), 19)

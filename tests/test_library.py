@@ -103,9 +103,9 @@ def test_families_entangle() -> None:
 def test_families_refuse() -> None:
     with pytest.raises(ValueError, match="angle_encoding expects axis 'x', 'y' or 'z', got 'w'; pick"):
         angle_encoding(2, "w")
-    with pytest.raises(ValueError, match="a circuit expects at least 1 wire, got 0"):
+    with pytest.raises(ValueError, match="angle_encoding expects n_wires of at least 1, got 0"):
         angle_encoding(0)
     with pytest.raises(ValueError, match=r"unknown entangler 'rng': did you mean 'ring'.* Known: chain, cz-chain"):
         hardware_efficient(2, 1, "rng")
-    with pytest.raises(ValueError, match="expects n_wires >= 1 and depth >= 0, got 2 and -1; raise"):
+    with pytest.raises(ValueError, match="reuploading expects depth of at least 0, got -1"):
         reuploading(2, -1)

@@ -186,11 +186,11 @@ def test_passes_that_need_a_unitary_refuse_resets(apply: Any) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda circuit: repeat(circuit, -1), "repeat expects 0 or more times, got -1; use inverse"),
+        (lambda circuit: repeat(circuit, -1), "repeat expects times of at least 0, got -1; raise it"),
         (lambda circuit: remap(circuit, (0,)), r"remap expects 2 distinct wires, got \(0,\); name"),
         (lambda circuit: remap(circuit, (1, 1)), r"remap expects 2 distinct wires, got \(1, 1\); name"),
         (lambda circuit: remap(circuit, (0, -1)), "remap expects wires numbered from 0, got -1; use"),
-        (lambda circuit: remap(circuit, (0, 5), n_wires=3), "expects wires below 3, got 5; widen"),
+        (lambda circuit: remap(circuit, (0, 5), n_wires=3), "remap expects wires below 3, got 5"),
     ],
 )
 def test_passes_refuse(build: Any, message: str) -> None:

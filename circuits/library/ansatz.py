@@ -1,5 +1,6 @@
 """Trainable circuits: layers of rotations and entanglers. Weights are numbered in program order."""
 
+from circuits._check import integer
 from circuits._suggest import unknown
 from circuits.ir import Circuit, Op
 from circuits.library.encoders import angle_encoding
@@ -27,9 +28,8 @@ def _layer(n_wires: int, first_weight: int, entangler: str) -> list[Op]:
     return ops + _entangle(n_wires, entangler)
 
 
-def _check(n_wires: int, depth: int) -> None:
-    if n_wires < 1 or depth < 0:
-        raise ValueError(f"an ansatz expects n_wires >= 1 and depth >= 0, got {n_wires} and {depth}; raise them.")
+def _checked(owner: str, n_wires: int, depth: int) -> tuple[int, int]:
+    return integer(owner, "n_wires", n_wires, 1), integer(owner, "depth", depth, 0)
 
 
 def hardware_efficient(n_wires: int, depth: int, entangler: str = "ring") -> Circuit:
@@ -42,7 +42,7 @@ def hardware_efficient(n_wires: int, depth: int, entangler: str = "ring") -> Cir
     >>> hardware_efficient(4, 2).n_weights
     24
     """
-    _check(n_wires, depth)
+    n_wires, depth = _checked("hardware_efficient", n_wires, depth)
     ops = [op for layer in range(depth) for op in _layer(n_wires, 3 * n_wires * layer, entangler)]
     return Circuit(n_wires, tuple(ops))
 
@@ -58,7 +58,7 @@ def reuploading(n_wires: int, depth: int) -> Circuit:
     >>> circuit.n_inputs, circuit.n_weights
     (4, 36)
     """
-    _check(n_wires, depth)
+    n_wires, depth = _checked("reuploading", n_wires, depth)
     circuit = Circuit(n_wires)
     for layer in range(depth):
         circuit = (

@@ -1,5 +1,6 @@
 """Circuits that load data into a state."""
 
+from circuits._check import integer
 from circuits.ir import Circuit, Op
 from circuits.slots import Input
 
@@ -16,6 +17,7 @@ def angle_encoding(n_wires: int, axis: str = "y") -> Circuit:
     """
     if axis not in ("x", "y", "z"):
         raise ValueError(f"angle_encoding expects axis 'x', 'y' or 'z', got {axis!r}; pick one of the three.")
+    n_wires = integer("angle_encoding", "n_wires", n_wires, 1)
     ops: list[Op] = []
     for wire in range(n_wires):
         if axis == "z":
