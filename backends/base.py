@@ -150,7 +150,7 @@ class Backend(ABC):
         with call.precision(), torch.no_grad():
             if call.empty:
                 return Estimate(torch.zeros((0, count, len(wires)), dtype=torch.uint8), shots=count)
-            return Estimate(self._samples(circuit, call.angles, wires, count, seed), shots=count)
+            return self._sample_estimate(circuit, call.angles, wires, count, seed)
 
     @final
     def density(
@@ -228,12 +228,8 @@ class Backend(ABC):
         with call_a.precision():
             if call_a.empty or call_b.empty:
                 return call_a.nothing((len(call_a.angles), len(call_b.angles)) if gram else (0,))
-            angles = call_a.angles, call_b.angles
-            if self.capabilities.state:
-                states = self._state(circuit_a, angles[0]), self._state(circuit_b, angles[1])
-                return call_a.cast(derive.overlap(*states, gram))
-            request = Request(shots, seed)
-            return call_a.cast(derive.compute_uncompute(self, circuit_a, circuit_b, *angles, gram, request))
+            angles, request = (call_a.angles, call_b.angles), Request(shots, seed)
+            return call_a.cast(self._fidelity(circuit_a, circuit_b, *angles, gram, request))
 
     @abstractmethod
     def _expectations(
@@ -266,6 +262,12 @@ class Backend(ABC):
     ) -> Tensor:
         """Bits (b, shots, k), uint8."""
 
+    def _sample_estimate(
+        self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
+    ) -> Estimate:
+        """The same bits with their errors: here none; an engine that truncates tells what it lost."""
+        return Estimate(self._samples(circuit, angles, wires, shots, seed), shots=shots)
+
     def _density(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         """Values (b, 2**k, 2**k), complex: here tomography from the expectations of all Pauli words."""
         return derive.density(self, circuit, angles, wires, request)
@@ -275,6 +277,14 @@ class Backend(ABC):
     ) -> Estimate:
         """Values (b,) in nats: here from the density matrix, exactly or with a bootstrap of the tomography."""
         return derive.entropy(self, circuit, angles, wires, kind, request)
+
+    def _fidelity(
+        self, circuit_a: Circuit, circuit_b: Circuit, angles_a: Tensor, angles_b: Tensor, gram: bool, request: Request
+    ) -> Estimate:
+        """Values (b,) or (b_a, b_b): here from states where there are any, else by compute-uncompute."""
+        if self.capabilities.state:
+            return derive.overlap(self._state(circuit_a, angles_a), self._state(circuit_b, angles_b), gram)
+        return derive.compute_uncompute(self, circuit_a, circuit_b, angles_a, angles_b, gram, request)
 
     def with_options(self, **changes: Any) -> "Backend":
         """Return a copy of the backend with some configuration fields changed."""

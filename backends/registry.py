@@ -25,6 +25,9 @@ BACKENDS: dict[str, Entry] = {
     "statevector": Entry("backends.statevector", "Statevector"),
     "aer": Entry("backends.aer", "Aer", "qiskit"),
     "ibm": Entry("backends.ibm", "IBM", "qiskit"),
+    "pennylane": Entry("backends.pennylane_device", "PennyLane", "pennylane"),
+    "quimb": Entry("backends.quimb_mps", "QuimbMPS", "tensornet"),
+    "quimb:exact": Entry("backends.quimb_exact", "QuimbExact", "tensornet"),
 }
 """The shipped backends: one line each."""
 
@@ -62,7 +65,7 @@ def open_backend(spec: "str | Backend") -> Backend:
     if not isinstance(spec, str):
         raise TypeError(f"open_backend expects a string or a Backend, got {type(spec).__name__}; try 'statevector'.")
     head, _, query = spec.partition("?")
-    kind, _, argument = head.partition(":")
+    kind, _, argument = (head, "", "") if head in BACKENDS else head.partition(":")
     cls = backend_class(kind)
     texts = _options(kind, query)
     if argument:

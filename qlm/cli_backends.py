@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EXAMPLES = {
     "ibm": ("ibm:fake_manila",),
     "pennylane": ("pennylane:default.qubit", "pennylane:lightning.qubit"),
-    "quimb": ("quimb:exact", "quimb:mps"),
+    "quimb": ("quimb:mps", "quimb:permmps"),
 }
 """What to open of a kind of backend that needs an argument."""
 

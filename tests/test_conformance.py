@@ -15,15 +15,25 @@ from backends.conformance.suite import main
 from backends.statevector import Statevector
 from circuits import Circuit, PauliSum
 
-NEEDS = {"qiskit": ("qiskit", "qiskit_aer", "qiskit_ibm_runtime")}
+NEEDS = {
+    "qiskit": ("qiskit", "qiskit_aer", "qiskit_ibm_runtime"),
+    "pennylane": ("pennylane",),
+    "tensornet": ("quimb", "cotengra"),
+}
 """What has to be importable for each extra."""
-VARIANTS = {"aer": ("aer", "aer?shots=4096"), "ibm": ("ibm:fake_manila",)}
+VARIANTS = {
+    "aer": ("aer", "aer?shots=4096"),
+    "ibm": ("ibm:fake_manila",),
+    "pennylane": ("pennylane", "pennylane:lightning.qubit", "pennylane:default.mixed", "pennylane?shots=4096"),
+    "quimb": ("quimb:mps", "quimb:permmps"),
+    "quimb:exact": ("quimb:exact?plan_dir=None",),
+}
 """Strings to test beside the plain name of a kind."""
 
 
 @cache
 def opened(spec: str) -> Backend:
-    extra = BACKENDS[spec.partition(":")[0].partition("?")[0]].extra
+    extra = BACKENDS[spec.partition(":")[0].partition("?")[0]].extra  # both of quimb have one
     missing = [name for name in NEEDS.get(extra, ()) if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"backend '{spec}' needs {missing}: pip install 'hybridqlm[{extra}]'")
