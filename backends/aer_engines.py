@@ -96,7 +96,7 @@ class Device(Engine):
         self._device = open_device(name)
 
     def _prepare(self, circuit: Circuit, wires: tuple[int, ...] = (), rotated: tuple[int, ...] = ()) -> Placed:
-        return narrowed(place(self._device, measured(circuit, wires, rotated) if wires else to_qiskit(circuit)))
+        return narrowed(place(self._device, circuit, wires, rotated))
 
     def _model(self, physical: tuple[int, ...]) -> "NoiseModel | None":
         return noise_model(self._device, physical)

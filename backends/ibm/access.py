@@ -11,7 +11,6 @@ from backends.ibm.devices import is_real, open_device
 from backends.ibm.placing import Placed, narrowed, part, place
 from backends.ibm.service import connect
 from circuits import Circuit
-from circuits.interop.qiskit_circuit import measured, to_qiskit
 
 MAX_FAKE_WIRES = 12
 """A fake device's noise is simulated on density matrices: 4**12 numbers."""
@@ -29,7 +28,7 @@ class Access(ABC):
 
     def _place(self, circuit: Circuit, wires: tuple[int, ...] = (), rotated: tuple[int, ...] = ()) -> Placed:
         """Transpile a circuit, measured on ``wires`` if any are named."""
-        return place(self.device, measured(circuit, wires, rotated) if wires else to_qiskit(circuit))
+        return place(self.device, circuit, wires, rotated)
 
     def _new_mode(self, device: Any, **limits: int) -> Any:
         name = MODES[self.mode]

@@ -8,8 +8,12 @@ Axis legend: a angles.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from circuits import Circuit
+from circuits.interop.qiskit_circuit import BASIS, to_qiskit
+
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
+    from qiskit.circuit import ParameterVector
     from qiskit.providers import BackendV2
     from qiskit.transpiler import Target
     from qiskit_aer.noise import NoiseModel
@@ -33,35 +37,57 @@ class Placed:
     physical: tuple[int, ...] = ()
 
 
-def place(device: Any, made: "QuantumCircuit") -> Placed:
+def place(device: Any, circuit: Circuit, wires: tuple[int, ...] = (), rotated: tuple[int, ...] = ()) -> Placed:
     """Transpile a circuit for a device: its gates, its couplings, a layout (level 2 of 3, fixed seed).
 
-    The circuit's qubit n-1-w is wire w. Raises ValueError where the device is too small.
+    ``wires`` are then measured, as ``interop.qiskit_circuit.measured`` does it, where the layout has put them: what is
+    measured, and in which bases, does not move the circuit. Columns count the angles, then the two parameters of each
+    of the ``rotated`` wires. Raises ValueError where the device is too small.
 
-    >>> from qiskit import QuantumCircuit
     >>> from backends.ibm.devices import open_device
-    >>> made = QuantumCircuit(2)
-    >>> _ = made.h(0), made.cx(0, 1)
-    >>> placed = place(open_device("fake_manila"), made)
+    >>> from circuits import Op
+    >>> placed = place(open_device("fake_manila"), Circuit(2, (Op("h", (0,)), Op("cx", (0, 1)))), wires=(0,))
     >>> sorted(placed.circuit.count_ops()), placed.circuit.num_qubits, len(placed.qubits)
-    (['cx', 'rz', 'sx'], 5, 2)
+    (['cx', 'measure', 'rz', 'sx'], 5, 2)
     """
     from qiskit import transpile
 
-    if made.num_qubits > device.num_qubits:
+    if circuit.n_wires > device.num_qubits:
         raise ValueError(
-            f"device '{device.name}' expects at most {device.num_qubits} wires, got {made.num_qubits}; use fewer."
+            f"device '{device.name}' expects at most {device.num_qubits} wires, got {circuit.n_wires}; use fewer."
         )
+    made = to_qiskit(circuit)
     isa = transpile(made, device, optimization_level=_OPTIMIZATION_LEVEL, seed_transpiler=_SEED)
     isa.global_phase = 0  # it changes no result, and Aer takes no phase that depends on a parameter
     column = {parameter: number for number, parameter in enumerate(made.parameters)}
-    final = isa.layout.final_index_layout() if isa.layout else list(range(made.num_qubits))
-    return Placed(
-        isa,
-        tuple(column[parameter] for parameter in isa.parameters),
-        tuple(reversed(final)),
-        tuple(range(isa.num_qubits)),
-    )
+    final = isa.layout.final_index_layout() if isa.layout else range(circuit.n_wires)
+    qubits = tuple(reversed(final))
+    if wires:
+        readout, basis = _readout(device, qubits, wires, rotated)
+        isa.add_register(*readout.cregs)
+        isa.compose(readout, inplace=True)
+        column |= {parameter: circuit.n_angles + number for number, parameter in enumerate(basis)}
+    columns = tuple(column[parameter] for parameter in isa.parameters)
+    return Placed(isa, columns, qubits, tuple(range(isa.num_qubits)))
+
+
+def _readout(
+    device: Any, qubits: tuple[int, ...], wires: tuple[int, ...], rotated: tuple[int, ...]
+) -> tuple["QuantumCircuit", "ParameterVector"]:
+    """RZ, RY on the rotated wires and measurements, in the device's gates on its qubits; and the angles' parameters."""
+    from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
+    from qiskit.circuit import ParameterVector
+
+    bits, basis = ClassicalRegister(len(wires), "bits"), ParameterVector(BASIS, 2 * len(rotated))
+    made = QuantumCircuit(QuantumRegister(device.num_qubits), bits)
+    for position, wire in enumerate(rotated):
+        made.rz(basis[2 * position], qubits[wire])
+        made.ry(basis[2 * position + 1], qubits[wire])
+    for position, wire in enumerate(wires):
+        made.measure(qubits[wire], bits[len(wires) - 1 - position])
+    isa = transpile(made, device, optimization_level=0, initial_layout=list(range(device.num_qubits)))
+    isa.global_phase = 0
+    return isa, basis
 
 
 def narrowed(placed: Placed) -> Placed:
