@@ -1,6 +1,7 @@
 """Optional dependencies: one sentence for what is not installed."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 
@@ -14,7 +15,19 @@ def require(backend: str, module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        missing = error.name or module
-        raise ImportError(
-            f"backend '{backend}' expects the package '{missing}', which is missing; pip install 'hybridqlm[{extra}]'."
-        ) from error
+        raise _missing(backend, error.name or module, extra) from error
+
+
+def check_installed(backend: str, package: str, extra: str) -> None:
+    """Raise the same ImportError for a package that is missing, without importing it: some take half a minute.
+
+    >>> check_installed("demo", "torch", "qiskit")
+    """
+    if find_spec(package) is None:
+        raise _missing(backend, package, extra)
+
+
+def _missing(backend: str, package: str, extra: str) -> ImportError:
+    return ImportError(
+        f"backend '{backend}' expects the package '{package}', which is missing; pip install 'hybridqlm[{extra}]'."
+    )

@@ -6,6 +6,7 @@ Axis legend: b batch, a angles, o observables, k wires asked for, w Pauli words.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from backends import linalg, validate
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from backends.extras import require
+from backends.extras import check_installed
 from backends.tensor_network import network as networks
 from backends.tensor_network.cost import Cost, check_memory_limit, require_fit
 from backends.tensor_network.network import Network
@@ -52,7 +53,7 @@ class QuimbExact(Backend):
             given = type(self.plan_dir).__name__
             raise TypeError(f"backend 'quimb:exact' expects plan_dir as a string or None, got {given}; pass a path.")
         check_memory_limit(self.kind, self.memory_limit)
-        require("quimb:exact", "cotengra", "tensornet")
+        check_installed("quimb:exact", "cotengra", "tensornet")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -90,11 +91,14 @@ class QuimbExact(Backend):
     def _contract(self, network: Network, angles: Tensor, other: Tensor | None = None) -> Tensor:
         """Plan, refuse what would not fit, and contract: (b, ...), whether or not anything depends on the sample."""
         sizes = networks.sizes(network, len(angles), 1 if other is None else len(other))
+        itemsize, remedy = angles.dtype.to_complex().itemsize, "use a smaller batch, a shallower circuit, 'quimb:mps'"
+        answer = Cost(0.0, itemsize * prod(sizes[leg] for leg in network.output), 2)
+        require_fit(answer, self.memory_limit, self.spec, remedy)  # spares a plan for what cannot even be returned
         path = plan(network, sizes, self.plan_dir)
         sources = [angles] if other is None else [angles, other]
         kept = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
-        cost = price(network, sizes, path, angles.dtype.to_complex().itemsize, kept)
-        require_fit(cost, self.memory_limit, self.spec, "use a smaller batch, a shallower circuit, 'quimb:mps'")
+        cost = price(network, sizes, path, itemsize, kept)
+        require_fit(cost, self.memory_limit, self.spec, remedy)
         return networks.contract(networks.tensors(network, angles, other), network, path)
 
     def _batched(self, network: Network, angles: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from backends import linalg, validate
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from backends.extras import require
+from backends.extras import check_installed
 from backends.tensor_network import bounds, chain
 from backends.tensor_network.cost import Cost, check_memory_limit, require_fit
 from backends.tensor_network.evolution import State
@@ -66,7 +66,7 @@ class QuimbMPS(Backend):
         if isinstance(self.cutoff, bool) or not isinstance(self.cutoff, float | int) or not 0 < self.cutoff < 1:
             raise ValueError(f"backend 'quimb' expects a cutoff between 0 and 1, got {self.cutoff!r}; try 1e-10.")
         check_memory_limit("quimb", self.memory_limit)
-        require("quimb", "quimb", "tensornet")
+        check_installed("quimb", "quimb", "tensornet")
 
     @property
     def capabilities(self) -> Capabilities:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,31 @@ def test_a_run_that_would_not_fit_is_refused_before_it_runs() -> None:
         tight.expectations(circuit, *data, (Z(0), X(1)))
     with pytest.raises(ValueError, match="a shallower circuit, 'quimb:mps'"):  # a backward pass keeps more
         fits.expectations(circuit, data[0], data[1].requires_grad_(), (Z(0), X(1)))
+
+
+@pytest.mark.parametrize(("spec", "package"), [("quimb:exact", "cotengra"), ("quimb:mps", "quimb")])
+def test_what_is_not_installed_is_named_with_its_extra(
+    spec: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"the package '{package}', which is missing; pip install 'hybridqlm\[tens"):
+        open_backend(spec)
+
+
+def test_opening_imports_neither_quimb_nor_cotengra_and_contracting_no_quimb() -> None:
+    code = """
+import sys
+from backends import open_backend
+from circuits import Circuit, Op, Z
+opened = [open_backend(spec) for spec in ("quimb:mps", "quimb:permmps", "quimb:exact?plan_dir=None")]
+assert "quimb" not in sys.modules and "cotengra" not in sys.modules
+circuit = Circuit(3, (Op("h", (0,)), Op("cx", (0, 2)), Op("cx", (2, 1))))
+opened[0].rehearse(circuit, (Z(0),))
+assert abs(opened[2].expectations(circuit, None, None, (Z(0) @ Z(1),)).values.item() - 1) < 1e-6
+assert "quimb" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_strings_open_equal_backends(tmp_path: Path) -> None:

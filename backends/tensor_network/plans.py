@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
+from math import prod
 from pathlib import Path as File
 
 from backends.extras import require
@@ -109,7 +110,4 @@ def price(network: Network, sizes: Mapping[int, int], path: Path, itemsize: int,
 
 
 def _size(legs: Mapping[int, None] | tuple[int, ...], sizes: Mapping[int, int]) -> int:
-    product = 1
-    for leg in legs:
-        product *= sizes[leg]
-    return product
+    return prod(sizes[leg] for leg in legs)
