@@ -156,12 +156,12 @@ class IBM(Backend):
         operators = [_operator(observable, placed) for observable in observables]
         seed = counts.derived_seed(request.seed, 0)
         values, stderr = primitives.estimate(self._access.opened(placed), placed, rows, operators, shots, seed)
-        # No shot that differs does not mean no error: Laplace's rule, as where shots are counted here.
-        least = np.array([2 * sum(abs(c) for word, c in o.terms if word) / shots for o in observables])
+        # No shot that differs does not mean no error (Laplace's rule, as where shots are counted here), and an error
+        # that an extrapolation cannot give is the largest that there is.
+        norms = np.array([sum(abs(c) for word, c in observable.terms if word) for observable in observables])
+        stderr = np.maximum(np.where(np.isfinite(stderr), stderr, 2 * norms), 2 * norms / shots)
         spent = shots * len(bases.letters) * max(len(primitives.zne), 3 if self.resilience_level == 2 else 1)
-        return Estimate(
-            torch.from_numpy(values).to(angles), torch.from_numpy(np.maximum(stderr, least)).to(angles), spent
-        )
+        return Estimate(torch.from_numpy(values).to(angles), torch.from_numpy(stderr).to(angles), spent)
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         return counts.probabilities(self._bits(circuit, angles, counts.computational(wires), request)[:, 0], angles)

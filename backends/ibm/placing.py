@@ -107,7 +107,7 @@ def narrowed(placed: Placed) -> Placed:
     used = {numbers[qubit] for step in wide.data if step.operation.name != "barrier" for qubit in step.qubits}
     kept = sorted(used | set(placed.qubits))
     place_of = {number: index for index, number in enumerate(kept)}
-    small = QuantumCircuit(QuantumRegister(len(kept)), *wide.cregs)
+    small = QuantumCircuit(QuantumRegister(len(kept), "q"), *wide.cregs)  # the name that marks physical qubits
     for step in wide.data:
         qubits = [place_of[numbers[qubit]] for qubit in step.qubits if numbers[qubit] in place_of]
         if step.operation.name == "barrier":

@@ -79,7 +79,9 @@ class Primitives:
         else:
             pub, repeats = (placed.circuit,), len(rows)  # all rows are one: more shots of it
         job = self._made("Sampler", mode, seed).run([pub], shots=shots * repeats)
-        return _result(job).data.bits.array.reshape(len(rows), shots, -1)
+        packed = _result(job).data.bits.array
+        units = packed.reshape(len(rows) // repeats, -1, packed.shape[-1])
+        return units[:, : shots * repeats].reshape(len(rows), shots, -1)  # twirling rounds the shots up
 
     def estimate(
         self,
