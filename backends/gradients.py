@@ -180,8 +180,18 @@ def expectations_with_gradient(
 
     with torch.no_grad():
         estimate = backend.expectations(circuit, inputs, weights, observables, shots=shots, seed=seed)
-    values: Tensor = _Attach.apply(call.angles, estimate.values, pull_back)  # pyright: ignore[reportAssignmentType]
-    return replace(estimate, values=values)
+    return replace(estimate, values=attach(call.angles, estimate.values, pull_back))
+
+
+def attach(angles: Tensor, values: Tensor, pull_back: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the values, whose gradient with respect to ``angles`` (b, a) is ``pull_back(angles, cotangent)``; once.
+
+    >>> angles = torch.ones(1, 1, requires_grad=True)
+    >>> attach(angles, torch.zeros(1), lambda angles, cotangent: 3 * cotangent[:, None]).backward()
+    >>> angles.grad
+    tensor([[3.]])
+    """
+    return _Attach.apply(angles, values, pull_back)  # pyright: ignore[reportReturnType] -- torch leaves apply untyped
 
 
 def rule_for(backend: Backend, gradient: str | Gradient | None) -> Gradient | None:
@@ -246,7 +256,7 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *cotangents: Tensor) -> None:
         raise RuntimeError(
-            "a shift rule expects to be differentiated once, got a second derivative; use gradient=None on a backend "
+            "this gradient expects to be differentiated once, got a second derivative; use gradient=None on a backend "
             "with autograd, such as 'statevector'."
         )
 

@@ -229,6 +229,6 @@ def from_observable(operator: "Operator", wires: Sequence[Any] | None = None) ->
     sentence: Any = operator.pauli_rep
     if sentence is None:
         raise ValueError(f"an observable expects a sum of Pauli words, got {operator.name}; see qml.pauli_decompose.")
-    place = {label: label for label in operator.wires} if wires is None else {w: k for k, w in enumerate(wires)}
+    place: dict[Any, Any] = {w: w for w in operator.wires} if wires is None else {w: k for k, w in enumerate(wires)}
     terms = ((tuple((place[label], letter) for label, letter in word.items()), c) for word, c in sentence.items())
     return PauliSum(tuple(terms))
