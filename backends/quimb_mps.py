@@ -204,7 +204,8 @@ class QuimbMPS(Backend):
         states, index = self._states(circuit, angles, 4 * shots * self._cost(circuit).bond)
         bits = torch.zeros((len(angles), shots, len(wires)), dtype=torch.uint8)
         errors = torch.zeros((len(states), 2), dtype=torch.float64)
-        for row, state in enumerate(states):
+        for row in range(len(states)):
+            state = states.pop(0)  # so that one state at a time is held
             state.advance(len(circuit.ops))
             errors[row] = torch.tensor((state.distance, state.infidelity))
             for entry in (index == row).nonzero()[:, 0].tolist():
@@ -223,7 +224,8 @@ class QuimbMPS(Backend):
             return unpermuted._fidelity(circuit_a, circuit_b, angles_a, angles_b, gram, request)
         sides = []
         for circuit, angles in ((circuit_a, angles_a), (circuit_b, angles_b)):
-            states, index = self._states(circuit, angles, 0)
+            held = 2 * circuit.n_wires * self._cost(circuit).bond ** 2 * len(angles)
+            states, index = self._states(circuit, angles, held)
             for state in states:
                 state.advance(len(circuit.ops))
             sides.append((states, index))
