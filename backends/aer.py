@@ -14,7 +14,7 @@ from torch import Tensor
 
 from backends import counts, linalg, mixed_entropy, purity
 from backends.aer_bond import may_truncate
-from backends.aer_engines import Engine, Save, engine_for, execute, sample
+from backends.aer_engines import Engine, Save, engine_for, execute, qubits_of, sample
 from backends.aer_noise import Noise, misread, misread_probabilities
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
@@ -47,7 +47,7 @@ class Aer(Backend):
 
     ``max_bond`` caps the bonds of "matrix_product_state". Aer does not report what it discards, so wherever the cap may
     have bound (``may_truncate``) ``infidelity`` is 1 and ``truncation_error`` the bound that always holds; "quimb:mps"
-    measures it. Samples carry none. Raises ImportError without qiskit-aer, ValueError for options that do not fit.
+    measures it. Raises ImportError without qiskit-aer, ValueError for options that do not fit.
 
     >>> Aer(method="density_matrix", shots=100, noise=Noise(readout=0.02)).spec
     'aer:density_matrix?shots=100&noise=readout:0.02'
@@ -158,7 +158,7 @@ class Aer(Backend):
         def save(made: "QuantumCircuit", placed: Placed) -> None:
             from qiskit.quantum_info import Pauli
 
-            qubits = _qubits(placed, tuple(range(circuit.n_wires)))
+            qubits = qubits_of(placed, tuple(range(circuit.n_wires)))
             for number, word in enumerate(words):
                 # On all qubits, always: Aer drops idle ones and then reads observables on some of them elsewhere.
                 letters = dict(word)
@@ -177,7 +177,9 @@ class Aer(Backend):
         if shots is not None:
             bits = self._bits(circuit, angles, counts.computational(wires), shots, request.seed)[:, 0]
             return self._bounded(circuit, counts.probabilities(bits, angles), 1.0)
-        found = self._exact(circuit, angles, lambda made, placed: made.save_probabilities(_qubits(placed, wires), "p"))  # pyright: ignore[reportAttributeAccessIssue] -- as above
+        found = self._exact(
+            circuit, angles, lambda made, placed: made.save_probabilities(qubits_of(placed, wires), "p")
+        )  # pyright: ignore[reportAttributeAccessIssue] -- as above
         values = torch.from_numpy(np.stack([np.asarray(entry.p) for entry in found]))
         flips = self._engine.flips(self._engine.prepare(circuit), wires)
         return self._bounded(circuit, Estimate(misread_probabilities(values, flips).to(angles)), 1.0)
@@ -191,7 +193,7 @@ class Aer(Backend):
         values = self._arrays(
             circuit,
             angles,
-            lambda made, placed: made.save_density_matrix(_qubits(placed, wires), label="saved"),  # pyright: ignore[reportAttributeAccessIssue] -- as above
+            lambda made, placed: made.save_density_matrix(qubits_of(placed, wires), label="saved"),  # pyright: ignore[reportAttributeAccessIssue] -- as above
         )
         return self._bounded(circuit, Estimate(values), 1.0)
 
@@ -228,6 +230,11 @@ class Aer(Backend):
         bits = self._bits(circuit, angles, counts.computational(wires), shots, seed)
         return torch.from_numpy(bits[:, 0]).to(angles.device)
 
+    def _sample_estimate(
+        self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
+    ) -> Estimate:
+        return self._bounded(circuit, super()._sample_estimate(circuit, angles, wires, shots, seed), 1.0)
+
     def _bits(self, circuit: Circuit, angles: Tensor, bases: counts.Bases, shots: int, seed: int | None) -> counts.Bits:
         """Measure every sample in every basis: bits (b, s, t, m)."""
         shape = (len(angles), len(bases.letters), shots, len(bases.wires))
@@ -240,8 +247,3 @@ class Aer(Backend):
             return counts.unpack(sample(simulator, placed, rows, shots, part_seed), len(bases.wires))
 
         return counts.collect(run, bases.parameters(angles), shots, seed).reshape(shape)
-
-
-def _qubits(placed: Placed, wires: tuple[int, ...]) -> list[int]:
-    """The wires' qubits, least significant first, as Aer orders what it saves."""
-    return [placed.qubits[wire] for wire in reversed(wires)]

@@ -135,6 +135,11 @@ def sample(
     return answer.data.bits.array.reshape(len(rows), shots, -1)
 
 
+def qubits_of(placed: Placed, wires: tuple[int, ...]) -> list[int]:
+    """Return the wires' qubits, least significant first, as Aer orders what it saves."""
+    return [placed.qubits[wire] for wire in reversed(wires)]
+
+
 def _labelled(made: "QuantumCircuit") -> "QuantumCircuit":
     """The circuit with a label on the gates that choose a basis: noise goes by label, and theirs has none."""
     out = made.copy_empty_like()

@@ -72,6 +72,7 @@ def test_a_cap_that_may_bind_is_declared() -> None:
     assert (gap <= entropy.truncation_error).all()
     chances = capped.probabilities(circuit, inputs, weights, wires=(0, 3))
     assert (chances.truncation_error == 1).all()
+    assert (capped.samples(circuit, inputs, weights, shots=5, seed=0).truncation_error == 1).all()
     assert not capped.capabilities.exact
     wide = capped.with_options(max_bond=8).expectations(circuit, inputs, weights, observables)
     torch.testing.assert_close(wide.values, truth, atol=1e-5, rtol=0)

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ def test_a_device_cut_down_is_the_device() -> None:
         angles = circuit.angles(inputs, weights)
         for row, found in zip(angles.numpy(), rho, strict=True):
             made = to_qiskit(circuit)
-            isa = transpile(made, device, optimization_level=2, seed_transpiler=0).assign_parameters(
+            isa: Any = transpile(made, device, optimization_level=2, seed_transpiler=0).assign_parameters(
                 dict(zip(made.parameters, row, strict=True)), strict=False
             )
             places = isa.layout.final_index_layout()
