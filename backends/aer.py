@@ -177,9 +177,8 @@ class Aer(Backend):
         if shots is not None:
             bits = self._bits(circuit, angles, counts.computational(wires), shots, request.seed)[:, 0]
             return self._bounded(circuit, counts.probabilities(bits, angles), 1.0)
-        found = self._exact(
-            circuit, angles, lambda made, placed: made.save_probabilities(qubits_of(placed, wires), "p")
-        )  # pyright: ignore[reportAttributeAccessIssue] -- as above
+        at = qubits_of(self._engine.prepare(circuit), wires)
+        found = self._exact(circuit, angles, lambda made, _: made.save_probabilities(at, label="p"))  # pyright: ignore[reportAttributeAccessIssue] -- as above
         values = torch.from_numpy(np.stack([np.asarray(entry.p) for entry in found]))
         flips = self._engine.flips(self._engine.prepare(circuit), wires)
         return self._bounded(circuit, Estimate(misread_probabilities(values, flips).to(angles)), 1.0)
