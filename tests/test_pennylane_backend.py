@@ -89,7 +89,7 @@ def _results(backend: Backend, asked: tuple[Circuit, Tensor, Tensor], wires: tup
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_agrees_with_the_state_vector(device: str, dtype: torch.dtype) -> None:
     backend = PennyLane(device=device)
-    for case in range(8):
+    for case in range(5):
         rng = np.random.default_rng(case)
         n_wires = int(rng.integers(2, 5))
         circuit = random_circuit(rng, n_wires, int(rng.integers(1, 7)))
