@@ -6,12 +6,15 @@ Wire 0 is the most significant bit. Angles are in radians.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from circuits.ops import RESET, Op, Reset, primitives
 from circuits.slots import Input, Product, Slot, Weight, as_slot, evaluate, leaves
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,12 @@ class Circuit:
         from circuits.draw import text
 
         return text(self, width)
+
+    def figure(self, width: float = 18.0) -> "Figure":
+        """Return a matplotlib figure, wrapped at ``width`` narrow gates; see ``circuits.draw_matplotlib.figure``."""
+        from circuits.draw_matplotlib import figure
+
+        return figure(self, width)
 
     def to_json(self) -> str:
         """Return the circuit as JSON; see ``circuits.serial.dumps``."""

@@ -40,7 +40,7 @@ app.command(short_help="Measure per-token entropies of circuits.")(reported(entr
 app.add_typer(cli_backends.app, name="backends", short_help="List backends, what to install; check one.")
 
 
-@app.command(short_help="Draw a circuit as text.")
+@app.command(short_help="Draw a circuit.")
 @reported
 def draw(
     circuit: Annotated[
@@ -49,8 +49,9 @@ def draw(
     wires: Annotated[int, typer.Option(help="Wires of the family.")] = 4,
     depth: Annotated[int | None, typer.Option(help="Layers of the family.")] = None,
     model: Annotated[Path | None, typer.Option(help="Draw the circuits of a trained model instead.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a picture (png, svg or pdf) instead of text.")] = None,
 ) -> None:
-    """Draw a circuit as text: a family by name, one from a JSON file, or those inside a model."""
+    """Draw a circuit: a family by name, one from a JSON or OpenQASM file, or those inside a model."""
     from rich.console import Console
 
     from circuits.draw import text
@@ -59,10 +60,26 @@ def draw(
         raise ValueError("draw expects a circuit's name or file, or --model; pass one of the two.")
     drawn = _circuits_of(model) if model is not None else {str(circuit): _circuit(str(circuit), wires, depth)}
     console = Console()
+    if out is not None:
+        _pictures(drawn, out)
+        return
     for title, found in drawn.items():
         size = f"{found.n_wires} wires, {found.n_inputs} inputs, {found.n_weights} weights"
         console.print(f"{title}: {size}", markup=False, highlight=False)
         console.print(text(found, max(20, console.width)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _pictures(drawn: "dict[str, Circuit]", out: Path) -> None:
+    """One picture per circuit; several are numbered before the ending."""
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"draw expects --out to end in .png, .svg or .pdf, got '{out.name}'; rename it.")
+    for k, circuit in enumerate(drawn.values()):
+        path = out if len(drawn) == 1 else out.with_stem(f"{out.stem}-{k}")
+        try:
+            circuit.figure().savefig(path)
+        except OSError as error:
+            raise ValueError(f"draw expects a path it can write, got {path} ({error.strerror}); check it.") from None
+        typer.echo(f"wrote {path}")
 
 
 def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
@@ -71,13 +88,16 @@ def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
 
     from circuits import Circuit, library
     from circuits._suggest import unknown
+    from circuits.interop import openqasm
 
     path = Path(name)
-    if path.suffix == ".json" or path.is_file():
+    if path.suffix in (".json", ".qasm") or path.is_file():
         try:
-            return Circuit.from_json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"draw expects a readable JSON file, got {path} ({error}); check the path.") from None
+            kind = "OpenQASM" if path.suffix == ".qasm" else "JSON"
+            raise ValueError(f"draw expects a readable {kind} file, got {path} ({error}); check the path.") from None
+        return openqasm.loads(text, drop_measurements=True) if path.suffix == ".qasm" else Circuit.from_json(text)
     if name not in library.__all__:
         raise ValueError(unknown("circuit family", name, library.__all__))
     family = getattr(library, name)

@@ -1,13 +1,14 @@
-"""Circuits for Qiskit: one parameter per angle column; wires reversed, because qubit 0 is the least significant bit.
+"""Circuits for Qiskit; wires reversed, because qubit 0 is the least significant bit. ``qiskit_import`` is the way back.
 
 Axis legend: n wires, a angles, r rotated wires.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from circuits.gates import GATES
 from circuits.ir import RESET, Circuit
+from circuits.slots import Input, Product, Slot
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -30,18 +31,56 @@ def to_qiskit(circuit: Circuit) -> "QuantumCircuit":
     >>> [(step.name, [made.find_bit(qubit).index for qubit in step.qubits]) for step in made.data]
     [('rx', [1]), ('cx', [1, 0])]
     """
+    from qiskit.circuit import ParameterVector
+
+    angles = iter(ParameterVector(ANGLE, circuit.n_angles))
+    return _made(circuit, lambda _: next(angles))
+
+
+def with_parameters(circuit: Circuit) -> "QuantumCircuit":
+    """Return the circuit for Qiskit with its own free parameters: ``input[i]`` and ``weight[j]``, in expressions.
+
+    Numbers stay numbers, and the global phase is kept; ``from_qiskit`` gives the circuit back (products as sums and
+    products of the same value). Wires are reversed as in ``to_qiskit``, which serves better to run a circuit. Raises
+    ImportError without Qiskit. Cost O(ops).
+
+    >>> from circuits import Op
+    >>> made = with_parameters(Circuit(1, (Op("rx", (0,), (Input(3, scale=2.0, shift=0.5),)),)))
+    >>> [parameter.name for parameter in made.parameters]
+    ['input[3]']
+    """
+    from qiskit.circuit import ParameterVector
+
+    inputs, weights = ParameterVector("input", circuit.n_inputs), ParameterVector("weight", circuit.n_weights)
+
+    def value(slot: Slot) -> Any:
+        if isinstance(slot, float | int):
+            return slot
+        if isinstance(slot, Product):
+            core = value(slot.left) * value(slot.right)
+        else:
+            core = inputs[slot.index] if isinstance(slot, Input) else weights[slot.index]
+        scaled = core if slot.scale == 1 else slot.scale * core
+        return scaled if slot.shift == 0 else scaled + slot.shift
+
+    made = _made(circuit, value)
+    made.global_phase = sum(value(slot) for slot in circuit.global_phase)
+    return made
+
+
+def _made(circuit: Circuit, value: Callable[[Slot], Any]) -> "QuantumCircuit":
+    """The circuit with each slot's value as ``value`` says, called in program order."""
     from qiskit import QuantumCircuit
-    from qiskit.circuit import ParameterVector, library
+    from qiskit.circuit import library
 
     made = QuantumCircuit(circuit.n_wires)
-    angles = iter(ParameterVector(ANGLE, circuit.n_angles))
     for op in circuit.ops:
         qubits = [circuit.n_wires - 1 - wire for wire in op.wires]
         if op.name == RESET:
             made.reset(qubits)
             continue
         gate = getattr(library, GATES[op.name].qiskit)
-        made.append(gate(*(next(angles) for _ in op.slots)), qubits)
+        made.append(gate(*(value(slot) for slot in op.slots)), qubits)
     return made
 
 
