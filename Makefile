@@ -9,10 +9,10 @@ EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint bench backends-table clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## train the small hybrid model and its twin, print the table; options: make run ARGS="--seeds 5"
 	$(BIN)/python -m qlm.mainjob $(ARGS)
@@ -31,6 +31,9 @@ lint: $(STAMP) ## style, types and the import rules
 bench: $(STAMP) ## measure scans against a copy, and tensor trains against dense layers
 	$(BIN)/python -m benchmarks.scan
 	$(BIN)/python -m benchmarks.tt_linear
+
+backends-table: $(STAMP) ## measure every backend against dense matrices and write README's table of them
+	$(BIN)/python -m backends.conformance.table README.md
 
 clean: ## remove the environment and everything the tools wrote (runs/ stays)
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache

@@ -52,6 +52,7 @@ class Engine(ABC):
                 precision=precision,
                 noise_model=self._model_of(placed.physical),
                 runtime_parameter_bind_enable=True,
+                mps_lapack=True,  # Aer's own singular values are good to 1e-10 alone, LAPACK's to 1e-15
                 **options,
             )
         return self._simulators[key]

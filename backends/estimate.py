@@ -34,6 +34,15 @@ class Capabilities:
     remote: bool = False
     noisy: bool = False
 
+    @property
+    def results(self) -> str:
+        """What stands between a result and the ideal circuit, in words: shots, noise, truncation or nothing."""
+        if self.exact:
+            return "exact"
+        if self.shots:
+            return "shots, noisy" if self.noisy else "shots"
+        return "noisy" if self.noisy else "truncated"
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -72,10 +72,9 @@ def _list() -> None:
 
 def _abilities(can: "Capabilities") -> tuple[str, ...]:
     """A backend's capabilities in words, for the columns after its name."""
-    results = "exact" if can.exact else "shots" if can.shots else "truncated"
     state = "state" if can.state else "density" if can.density else "tomography"
     return (
-        f"{results}, noisy" if can.noisy else results,
+        can.results,
         state,
         "native" if can.autograd else "shift rule",
         "yes" if can.reset else "no",

@@ -22,10 +22,16 @@ NEEDS = {
 }
 """What has to be importable for each extra."""
 VARIANTS = {
-    "aer": ("aer", "aer?shots=4096"),
+    "aer": (
+        "aer",
+        "aer?shots=4096",
+        "aer:matrix_product_state?max_bond=2",
+        "aer:density_matrix?noise=readout:0.02,depolarising_2q:0.01",
+        "aer?noise=fake_manila&shots=4096",
+    ),
     "ibm": ("ibm:fake_manila",),
     "pennylane": ("pennylane", "pennylane:lightning.qubit", "pennylane:default.mixed", "pennylane?shots=4096"),
-    "quimb": ("quimb:mps", "quimb:permmps"),
+    "quimb": ("quimb:mps", "quimb:permmps?max_bond=4"),
     "quimb:exact": ("quimb:exact?plan_dir=None",),
 }
 """Strings to test beside the plain name of a kind."""

@@ -10,15 +10,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from backends.base import Backend
 from backends.conformance import results
 from backends.conformance.suite import Check, Outcome, run
 from backends.registry import open_backend
 
 SHOWN = (
     "statevector",
+    "pennylane:default.qubit",
+    "pennylane:lightning.qubit",
     "aer",
+    "aer:matrix_product_state",
     "aer?shots=4096",
+    "aer:density_matrix?noise=fake_torino",
+    "quimb:exact",
+    "quimb:mps",
+    "quimb:permmps?max_bond=4",
     "ibm:fake_manila",
 )
 """One row each; every kind of backend has at least one."""
@@ -66,18 +72,12 @@ def _row(spec: str) -> Sequence[str]:
     found = dict(zip(MEASURED, run(backend, list(MEASURED.values())), strict=True))
     return (
         f"`{spec}`",
-        _results(backend),
+        can.results,
         "autograd" if can.autograd else "parameter shift",
         "yes" if can.reset else "no",
         str(can.max_wires),
         *(_deviation(outcome, can.noisy) for outcome in found.values()),
     )
-
-
-def _results(backend: Backend) -> str:
-    can = backend.capabilities
-    words = "exact" if can.exact else "shots" if can.shots else "truncated"
-    return f"{words}, noisy" if can.noisy else words
 
 
 def _deviation(outcome: Outcome, noisy: bool) -> str:
