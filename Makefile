@@ -28,9 +28,10 @@ lint: $(STAMP) ## style, types and the import rules
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-bench: $(STAMP) ## measure scans against a copy, and tensor trains against dense layers
+bench: $(STAMP) ## measure scans against a copy, tensor trains against dense layers, and matrix product states
 	$(BIN)/python -m benchmarks.scan
 	$(BIN)/python -m benchmarks.tt_linear
+	$(BIN)/python -m benchmarks.mps
 
 backends-table: $(STAMP) ## measure every backend against dense matrices and write README's table of them
 	$(BIN)/python -m backends.conformance.table README.md

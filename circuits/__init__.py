@@ -1,5 +1,8 @@
 """Circuits as values: gates, slots, observables, passes and families. Nothing here executes."""
 
+from importlib import import_module
+from types import ModuleType
+
 from circuits.gates import GATES, Gate
 from circuits.ir import Circuit, Op, Reset
 from circuits.observables import I, PauliSum, X, Y, Z, commuting_groups, pauli_word
@@ -26,3 +29,11 @@ __all__ = [
     "commuting_groups",
     "pauli_word",
 ]
+
+_ROOMS = ("interop", "library")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return import_module(f"circuits.{name}")
+    raise AttributeError(f"module 'circuits' has no attribute '{name}'")

@@ -47,7 +47,7 @@ def _list() -> None:
 
     from backends.registry import backend_names, open_backend
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("opened by", "results", "state", "gradient", "resets", "wires"):
         table.add_column(heading, no_wrap=heading == "opened by")
     missing = []
@@ -76,7 +76,7 @@ def _abilities(can: "Capabilities") -> tuple[str, ...]:
     return (
         can.results,
         state,
-        "native" if can.autograd else "shift rule",
+        "native" if can.autograd else "shift",
         "yes" if can.reset else "no",
         str(can.max_wires),
     )

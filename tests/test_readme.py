@@ -64,5 +64,6 @@ def test_extras_exist() -> None:
 
 
 def test_table_of_backends_is_complete() -> None:
-    rows = set(re.findall(r"^\| `([a-z]+)", README, re.MULTILINE))
-    assert set(backend_names()) <= rows
+    opened = re.findall(r"^\| `([a-z]+[^`]*)`", README, re.MULTILINE)
+    for kind in backend_names():
+        assert any(spec.startswith(kind) for spec in opened), kind

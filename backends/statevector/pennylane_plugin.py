@@ -20,8 +20,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pennylane as qml
 import torch
+
+from backends.extras import require
+
+require("qlm.statevector", "pennylane", "pennylane")  # this module subclasses what it cannot do without
+
+import pennylane as qml
 from pennylane.devices import Device, ExecutionConfig
 from pennylane.devices.modifiers import simulator_tracking, single_tape_support
 from pennylane.devices.preprocess import decompose, no_sampling, validate_device_wires, validate_measurements

@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backends.extras import require
+
+require("QLMEstimator", "qiskit", "qiskit")  # this module subclasses what it cannot do without
+
 from qiskit import QuantumCircuit, transpile
 from qiskit.circuit import Parameter, ParameterExpression, ParameterVector
 from qiskit.primitives import (
@@ -150,7 +155,7 @@ class _Flat:
     """A circuit of ours whose inputs are angles; Qiskit's parameters, and their expressions that give the angles."""
 
     circuit: Circuit
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Any, ...]
     expressions: tuple[Any, ...]
 
     def angles(self, bound: BindingsArray) -> NDArray[np.float64]:
