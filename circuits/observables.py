@@ -185,7 +185,7 @@ def Z(wire: int) -> PauliSum:
     return _pauli("Z", wire)
 
 
-def I() -> PauliSum:  # noqa: E743
+def I() -> PauliSum:  # noqa: E743 -- the identity has no other name
     """Return the identity.
 
     >>> I() + 1

@@ -240,7 +240,7 @@ def test_seeds_repeat_and_rows_differ(device: str) -> None:
     assert not torch.equal(first, backend.expectations(*asked, seed=6).values)
     np.random.seed(0)  # noqa: NPY002 -- the generator that devices take by default: we must not
     once = backend.expectations(*asked).values
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002 -- as above
     assert not torch.equal(once, backend.expectations(*asked).values)
     assert len(set(first.flatten().tolist())) > 1
 
