@@ -30,7 +30,27 @@ class Core(Protocol):
         ...
 
 
-class CircuitCore(nn.Module):
+class QuantumPart(nn.Module):
+    """What a block's mode swaps: its circuits or their classical twin. ``forward`` returns a row per token, (n, ...).
+
+    Evaluation counts its parameters, takes the gradient's norm over them, and replaces its output by the mean.
+
+    >>> TwinCore(4, 8, 36).is_twin
+    True
+    """
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in it."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether it holds no circuit."""
+        return not any(isinstance(module, QuantumLayer) for module in self.modules())
+
+
+class CircuitCore(QuantumPart):
     """Expectations of a circuit, and its normalised entanglement entropy ``S(rho_A) / S_max`` as hardness.
 
     A is the first half of the wires, ``S_max = min(|A|, |B|) ln 2``. The entropy carries a gradient where the backend
@@ -55,6 +75,11 @@ class CircuitCore(nn.Module):
         """Circuits run for one token: one for its features, and one for its hardness where there is any."""
         return 1 + self.can_entangle
 
+    @property
+    def shots(self) -> int | None:
+        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
+        return None if self.layer.report is None else self.layer.report.shots
+
     def forward(self, angles: Tensor) -> Tensor:
         return self.layer(angles)
 
@@ -65,7 +90,7 @@ class CircuitCore(nn.Module):
         return (entropy / self.max_entropy).clamp(0.0, 1.0).to(angles.dtype)
 
 
-class TwinCore(nn.Module):
+class TwinCore(QuantumPart):
     """The classical control: a tanh network whose one hidden layer feeds the features and a learned scalar hardness.
 
     The hidden width makes its parameter count the nearest to ``n_parameters``, the circuit's weights: equal to within
@@ -87,11 +112,6 @@ class TwinCore(nn.Module):
             )
         self.inner = nn.Linear(n_inputs, n_hidden)
         self.outer = nn.Linear(n_hidden, n_outputs + 1)
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers in the twin, its hardness included."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, angles: Tensor) -> Tensor:
         return torch.tanh(self._outer(angles)[..., :-1])

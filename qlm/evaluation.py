@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qlm.controls import TwinCore
+from qlm.blocks.quantum_router import RouterReport
+from qlm.controls import QuantumPart
 from qlm.data import IGNORED_LABEL, ByteWindows
-from qlm.meter import router_reports
+from qlm.meter import circuit_reports
 from qlm.modeling import QLMForCausalLM
-from qlm.quantum import QuantumLayer
 
 CONTEXT = 512
 BATCH_SIZE = 16
@@ -146,7 +146,7 @@ def count_parameters(model: QLMForCausalLM) -> ParameterCount:
     embedding = model.get_input_embeddings().weight.numel()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
     total = sum(parameter.numel() for parameter in model.parameters())
     circuit = sum(layer.weights.numel() for _, layer in model.quantum_layers())
-    twin = sum(module.n_parameters for module in model.modules() if isinstance(module, TwinCore))
+    twin = sum(part.n_parameters for part in _parts(model) if part.is_twin)
     return ParameterCount(embedding, total - embedding, circuit, twin)
 
 
@@ -210,10 +210,11 @@ class _Pass:
                     logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED_LABEL, reduction="none"
                 )
                 total += losses.double().sum().cpu()
-                for report in router_reports(self.model).values():
-                    self.routed += report.routed_share * report.tokens
-                    self.tokens += report.tokens
+                for report in circuit_reports(self.model).values():
                     self.executions += report.executions
+                    if isinstance(report, RouterReport):
+                        self.routed += report.routed_share * report.tokens
+                        self.tokens += report.tokens
         return float(total) / math.log(2) / len(data)
 
 
@@ -245,9 +246,9 @@ def _stack(windows: ByteWindows, chosen: range, device: torch.device) -> tuple[T
     return inputs, labels
 
 
-def _parts(model: QLMForCausalLM) -> Iterator[nn.Module]:
-    """Circuits' layers, and twins."""
-    return (module for module in model.modules() if isinstance(module, QuantumLayer | TwinCore))
+def _parts(model: QLMForCausalLM) -> Iterator[QuantumPart]:
+    """Circuits and twins."""
+    return (module for module in model.modules() if isinstance(module, QuantumPart))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qlm.blocks.base import CircuitReport
 from qlm.blocks.quantum_router import RouterReport
 from qlm.modeling import QLMForCausalLM
 
@@ -24,14 +25,14 @@ class BarrenPlateauWarning(UserWarning):
     """
 
 
-def router_reports(model: QLMForCausalLM) -> dict[str, RouterReport]:
-    """Return the reports of the last call of blocks that route tokens to a circuit or its stand-in.
+def circuit_reports(model: QLMForCausalLM) -> dict[str, CircuitReport]:
+    """Return the reports of the last call of parts that hold a circuit or its stand-in.
 
     >>> from qlm.config import QLMConfig
-    >>> router_reports(QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}])))
+    >>> circuit_reports(QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}])))
     {}
     """
-    return {name: report for name, report in model.reports().items() if isinstance(report, RouterReport)}
+    return {name: report for name, report in model.reports().items() if isinstance(report, CircuitReport)}
 
 
 @dataclass
@@ -91,10 +92,11 @@ class Meter:
 
     def after_backward(self, n_tokens: int) -> None:
         """Read the blocks' reports and the circuits' gradients."""
-        reports = router_reports(self.model).values()
+        reports = circuit_reports(self.model).values()
         self.executions += sum(report.executions for report in reports)
-        self._interval.routed += sum(report.routed_share * report.tokens for report in reports)
-        self._interval.routable += sum(report.tokens for report in reports)
+        routers = [report for report in reports if isinstance(report, RouterReport)]
+        self._interval.routed += sum(report.routed_share * report.tokens for report in routers)
+        self._interval.routable += sum(report.tokens for report in routers)
         self._interval.auxiliary += self._auxiliary
         self._interval.tokens += n_tokens
         self.tokens += n_tokens
@@ -131,7 +133,7 @@ class Meter:
             "circuit_executions": self.executions,
             "routed_share": interval.routed / max(1, interval.routable),
             "gradient_variance": variances,
-            "output_share": {name: report.output_share for name, report in router_reports(self.model).items()},
+            "output_share": {name: report.output_share for name, report in circuit_reports(self.model).items()},
         }
 
     def _warn(self, variances: dict[str, float]) -> None:

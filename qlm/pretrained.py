@@ -22,6 +22,7 @@ from qlm.checkpoint_files import (
 )
 from qlm.config import QLMConfig
 from qlm.quantum import QuantumLayer
+from qlm.registry import BLOCKS
 from tensornet import TTLinear
 
 
@@ -32,7 +33,7 @@ class QLMPreTrainedModel(PreTrainedModel):
     config: QLMConfig
     base_model_prefix = "model"
     _is_stateful = True
-    _no_split_modules = ["Harmonic", "QuantumRouter", "TTFeedForward"]  # noqa: RUF012 -- transformers' class attribute
+    _no_split_modules = [path.rpartition(":")[2] for path in BLOCKS.values()]  # noqa: RUF012 -- transformers' class attribute
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -79,19 +79,17 @@ class QuantumLayer(nn.Module):
         """Return the expectations (..., o) in the inputs' floating dtype; ``report`` then says what the call cost."""
         with self._labelled():
             flat = self._flat(inputs)
-            estimate = expectations_with_gradient(
-                self.backend,
-                self.circuit,
-                flat,
-                self._weights_for(inputs),
-                self.observables,
-                gradient=self.gradient,
-                seed=self._seed(),
-            )
+            estimate = self._estimate(flat, self._weights_for(inputs))
         stderr = float(estimate.stderr.mean()) if len(flat) else 0.0
         self.report = LayerReport(len(flat), estimate.shots, stderr)
         values = estimate.values.unflatten(0, inputs.shape[:-1]) if inputs.ndim > 2 else estimate.values
         return values.to(inputs.dtype) if inputs.is_floating_point() else values
+
+    def _estimate(self, flat: Tensor, weights: Tensor) -> Estimate:
+        """Values (b, o) with gradients of inputs (b, i)."""
+        return expectations_with_gradient(
+            self.backend, self.circuit, flat, weights, self.observables, gradient=self.gradient, seed=self._seed()
+        )
 
     def entropy(self, inputs: Tensor, wires: Sequence[int], kind: str = "von_neumann") -> Estimate:
         """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""

@@ -10,6 +10,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from small_blocks import SMALL
 
 from circuits import Circuit, Op, Weight, X, Z
 from circuits.library import hardware_efficient, reuploading
@@ -17,7 +18,6 @@ from qlm.blocks.base import Block, Context
 from qlm.controls import QUANTUM_MODES, CircuitCore, TwinCore, build_core, check_mode
 from qlm.registry import BLOCKS, block_class, block_config, complete_entry
 
-SMALL: dict[str, dict[str, Any]] = {"quantum_router": {"n_wires": 2, "depth": 1}, "tt_feed_forward": {"ranks": [1, 2]}}
 EVERY = [
     pytest.param(kind, mode, id=f"{kind}-{mode}" if block_class(kind).holds_circuit else kind)
     for kind in BLOCKS

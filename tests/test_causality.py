@@ -6,6 +6,7 @@ import causality
 import leaky
 import pytest
 import torch
+from small_blocks import SMALL
 
 from qlm import QLMConfig, QLMForCausalLM
 from qlm.controls import QUANTUM_MODES
@@ -14,10 +15,6 @@ from qlm.registry import BLOCKS, block_class
 
 VOCAB = 16
 SPECIAL: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-SMALL: dict[str, dict[str, Any]] = {  # cheap sizes; a block that is not named here is built with its defaults
-    "quantum_router": {"n_wires": 2, "depth": 1},
-    "tt_feed_forward": {"ranks": (1, 2, 3, 4)},
-}
 ALONE = [
     pytest.param(kind, mode, id=f"{kind}-{mode}" if block_class(kind).holds_circuit else kind)
     for kind in BLOCKS

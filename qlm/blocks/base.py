@@ -25,6 +25,21 @@ class Context:
     state: tuple[Tensor, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class CircuitReport:
+    """What a part with circuits did in its last call; each block adds its own figures.
+
+    ``tokens``: the real (unpadded) ones. ``executions``: circuits run, 0 for controls without one. ``shots`` of each,
+    None where the backend is exact. ``output_share``: norm of what the quantum part, or its stand-in, adds to the
+    block's update over that of the whole update; 0 for "off".
+    """
+
+    tokens: int
+    executions: int
+    shots: int | None = None
+    output_share: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class BlockOutput:
     """What a block hands on: the residual stream (b, l, d), its new state, and what it set for blocks after it.
@@ -43,8 +58,9 @@ class BlockOutput:
 class Block(nn.Module, ABC):
     """A residual block. Each has a nested frozen dataclass ``Config`` and is built as ``Block(d_model, config, ...)``.
 
-    ``holds_circuit`` tells whether it takes ``quantum=`` and ``backend=``. ``report`` is a typed summary of the last
-    call (None before one, and for blocks with nothing to say).
+    ``holds_circuit`` tells whether it takes ``quantum=`` and ``backend=``; such a block keeps what the mode swaps in a
+    ``qlm.controls.QuantumPart``. ``report`` is a typed summary of the last call, a ``CircuitReport`` where there are
+    circuits (None before one, and for blocks with nothing to say).
     """
 
     Config: ClassVar[type[Any]]

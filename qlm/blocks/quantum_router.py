@@ -14,7 +14,7 @@ from backends import linalg
 from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
-from qlm.blocks.base import Block, BlockOutput, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
 from qlm.controls import CircuitCore, build_core, check_mode
 
 _TEMPERATURE = 0.05
@@ -53,22 +53,17 @@ class QuantumRouterConfig:
             raise ValueError("quantum_router expects a circuit of at least 2 wires, got 1: one wire has no entropy.")
 
 
-@dataclass(frozen=True)
-class RouterReport:
+@dataclass(frozen=True, kw_only=True)
+class RouterReport(CircuitReport):
     """What the last call did. Shares are of the real (unpadded) tokens; ``mean_hardness`` over all of them.
 
-    ``executions`` counts circuits, exploration included: two for each token on the quantum path, since features and
-    entropy are two questions (a device answers the second with all settings of a tomography); one where no gate joins
-    the halves; 0 for controls without a circuit. ``output_share`` is the norm of the quantum features' part of the
-    block's update over that of the whole update.
+    ``executions`` includes exploration: two for each token on the quantum path, since features and entropy are two
+    questions (a device answers the second with all settings of a tomography); one where no gate joins the halves.
     """
 
-    tokens: int
-    executions: int
     routed_share: float
     explored_share: float
     mean_hardness: float
-    output_share: float
 
 
 class QuantumRouter(Block):
@@ -143,7 +138,9 @@ class QuantumRouter(Block):
         if context.mask is not None:
             real = context.mask.flatten()
         if self.core is None:
-            self.report = RouterReport(int(real.sum()), 0, 0.0, 0.0, 1.0, 0.0)
+            self.report = RouterReport(
+                tokens=int(real.sum()), executions=0, routed_share=0.0, explored_share=0.0, mean_hardness=1.0
+            )
             hardness = torch.ones_like(hidden[..., 0])
             return BlockOutput(hidden + self.decode(features).reshape(hidden.shape), hardness=hardness)
         predicted = torch.sigmoid(self.predict(normed.detach())).flatten()
@@ -185,6 +182,7 @@ class QuantumRouter(Block):
         self.report = RouterReport(
             tokens=int(real.sum()),
             executions=0 if self.circuit_core is None else self.circuit_core.executions_per_token * len(index),
+            shots=None if self.circuit_core is None else self.circuit_core.shots,
             routed_share=n_routed / tokens,
             explored_share=(len(index) - n_routed) / tokens,
             mean_hardness=float((hardness * real).sum()) / tokens,

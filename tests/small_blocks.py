@@ -1,0 +1,8 @@
+"""Cheap sizes of blocks for tests; a block that is not named here is built with its defaults."""
+
+from typing import Any
+
+SMALL: dict[str, dict[str, Any]] = {
+    "quantum_router": {"n_wires": 2, "depth": 1},
+    "tt_feed_forward": {"ranks": [1, 2, 3, 4]},
+}
