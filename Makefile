@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+STAMP_DOCS := .venv/.stamp-docs
 # What `make` installs. The extras triton and data are left out, because neither the main job nor a test needs them;
 # `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
 EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench backends-table clean
+.PHONY: help run test lint bench backends-table docs clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -36,8 +37,12 @@ bench: $(STAMP) ## measure scans against a copy, tensor trains against dense lay
 backends-table: $(STAMP) ## measure every backend against dense matrices and write README's table of them
 	$(BIN)/python -m backends.conformance.table README.md
 
+docs: $(STAMP_DOCS) ## render the tutorials, executed, and the reference into docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean: ## remove the environment and everything the tools wrote (runs/ stays)
-	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist docs/_build *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone, so that its pinned version is chosen before anything that depends on it is resolved.
@@ -46,4 +51,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(STAMP_DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	@touch $@

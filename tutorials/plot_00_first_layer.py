@@ -14,7 +14,7 @@ from circuits.library import reuploading
 from qlm import QuantumLayer
 from qlm.controls import TwinCore
 
-torch.manual_seed(0)
+_ = torch.manual_seed(0)
 
 # %% [markdown]
 # ## A circuit is data
