@@ -4,7 +4,6 @@ Axis legend: b batch, i inputs, w weights, a angles. Angles are in radians.
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 from functools import lru_cache
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from circuits._arrays import namespace, take
 
 
 def _set_index(slot: "Input | Weight") -> None:
@@ -205,19 +206,6 @@ def _gather(slots: tuple[Slot, ...]) -> _Gather:
     )
 
 
-def _namespace(array: Any) -> Any:
-    """The module an array comes from (numpy, torch): both offer the array-API names used."""
-    return sys.modules[type(array).__module__.partition(".")[0]]
-
-
-def _take(array: Any, index: NDArray[np.int64]) -> Any:
-    """Columns of ``array``; torch's own indexing is several times slower than its index_select, which numpy lacks."""
-    xp = _namespace(array)
-    if xp is np:
-        return array[..., index]
-    return xp.index_select(array, array.ndim - 1, xp.asarray(index, device=array.device))
-
-
 def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     """Return the angles of ``slots``, shape (b, a), by one differentiable gather.
 
@@ -227,7 +215,7 @@ def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     >>> evaluate((Input(1), 0.5, Product(Input(0), Weight(0))), np.array([[2.0, 3.0]]), np.array([4.0])).tolist()
     [[3.0, 0.5, 8.0]]
     """
-    xp = _namespace(inputs)
+    xp = namespace(inputs)
     batch = inputs.shape[0]
     plan = _gather(slots)
 
@@ -235,7 +223,7 @@ def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
         return xp.asarray(array, dtype=inputs.dtype, device=inputs.device)
 
     def affine(source: Any, columns: _Affine) -> Any:
-        return _take(source, columns.index) * constant(columns.scale) + constant(columns.shift)
+        return take(source, columns.index) * constant(columns.scale) + constant(columns.shift)
 
     parts = [affine(inputs, plan.inputs)] if len(plan.inputs.index) else []
     if len(plan.weights.index):
@@ -248,4 +236,4 @@ def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     if not parts:
         return inputs[:, :0]
     columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)
-    return columns if plan.in_order else _take(columns, plan.order)
+    return columns if plan.in_order else take(columns, plan.order)
