@@ -2,5 +2,6 @@
 
 from circuits.library.ansatz import hardware_efficient, reuploading
 from circuits.library.encoders import angle_encoding
+from circuits.library.routing import vqc_router
 
-__all__ = ["angle_encoding", "hardware_efficient", "reuploading"]
+__all__ = ["angle_encoding", "hardware_efficient", "reuploading", "vqc_router"]
