@@ -1,4 +1,4 @@
-"""Tensor trains (matrix product states) as values, linear layers and embeddings."""
+"""Tensor trains (matrix product states) as values, linear layers and embeddings; Tucker decompositions."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from tensornet.tensor_train import TensorTrain, unfolding_bounds
     from tensornet.tt_embedding import TTEmbedding
     from tensornet.tt_linear import TTLinear
+    from tensornet.tucker import Tucker, TuckerLinear
 
 _HOME = {
     "TensorTrain": "tensornet.tensor_train",
     "unfolding_bounds": "tensornet.tensor_train",
     "TTLinear": "tensornet.tt_linear",
     "TTEmbedding": "tensornet.tt_embedding",
+    "Tucker": "tensornet.tucker",
+    "TuckerLinear": "tensornet.tucker",
     "balanced_factors": "tensornet.factorise",
     "nested_ranks": "tensornet.rank_schedule",
     "rank_straight_through": "tensornet.rank_schedule",
@@ -24,6 +27,8 @@ __all__ = [
     "TTEmbedding",
     "TTLinear",
     "TensorTrain",
+    "Tucker",
+    "TuckerLinear",
     "balanced_factors",
     "nested_ranks",
     "rank_straight_through",

@@ -193,15 +193,19 @@ def count_work(sites: Sequence[Site], groups: Sequence[int], from_right: bool, n
         rest //= n
         # From the left, b * rows produced are outer and columns left inner; from the right the other way round.
         outer, inner = (n_vectors * rest, produced) if from_right else (n_vectors * produced, rest)
-        work += _product_work(outer, m * right, left * n, inner)
+        work += product_work(outer, m * right, left * n, inner)
         if not from_right:
             work += Work(bytes=8 * left * m * n * right)  # the core's axes are reordered first
         produced *= m
     return work
 
 
-def _product_work(outer: int, rows: int, shared: int, inner: int) -> Work:
-    """One product (rows, shared) x (outer, shared, inner); a plain matrix product where `inner` is 1."""
+def product_work(outer: int, rows: int, shared: int, inner: int) -> Work:
+    """Work of one `product`; a plain matrix product where `inner` is 1.
+
+    >>> product_work(outer=10, rows=2, shared=3, inner=1)
+    Work(flops=120, bytes=224)
+    """
     flops = 2 * outer * rows * shared * inner
     streamed = outer * inner * (rows + shared)
     return Work(flops, 4 * (streamed + (1 if inner == 1 else outer) * rows * shared))
@@ -211,7 +215,7 @@ def _merge_work(group: Sequence[Site]) -> Work:
     work, held = Work(), 1
     for position, (left, m, n, right) in enumerate(group):
         if position:
-            work += _product_work(held, m * n * right, left, 1)
+            work += product_work(held, m * n * right, left, 1)
         held *= m * n if position else left * m * n
     moved = 8 * held * group[-1][3] if len(group) > 1 else 0
     return work + Work(bytes=moved)
@@ -238,7 +242,7 @@ def _apply_from_left(x: Tensor, cores: Sequence[Tensor]) -> Tensor:
         r, m, n, q = core.shape
         rest //= n
         matrix = core.permute(1, 3, 0, 2).reshape(m * q, r * n)
-        state = _product(matrix, state.reshape(outer, r * n, rest))
+        state = product(matrix, state.reshape(outer, r * n, rest))
         outer *= m
     return state.reshape(len(x), math.prod(core.shape[1] for core in cores))
 
@@ -249,13 +253,17 @@ def _apply_from_right(x: Tensor, cores: Sequence[Tensor]) -> Tensor:
     for core in reversed(cores):
         r, m, n, q = core.shape
         outer //= n
-        state = _product(core.reshape(r * m, n * q), state.reshape(outer, n * q, rows))
+        state = product(core.reshape(r * m, n * q), state.reshape(outer, n * q, rows))
         rows *= m
     return state.reshape(len(x), rows)
 
 
-def _product(matrix: Tensor, state: Tensor) -> Tensor:
-    """matrix (rows, shared) times state (outer, shared, inner)."""
+def product(matrix: Tensor, state: Tensor) -> Tensor:
+    """`matrix` (rows, shared) times `state` (outer, shared, inner): (outer, rows, inner), or (outer, rows) for inner 1.
+
+    >>> product(torch.ones(2, 3), torch.ones(5, 3, 4)).shape
+    torch.Size([5, 2, 4])
+    """
     if state.shape[2] == 1:
         return F.linear(state.squeeze(2), matrix)
     return torch.matmul(matrix, state)
