@@ -103,18 +103,18 @@ def optimal_iterations(p_good: float) -> int:
 def fixed_point_phases(iterations: int, delta: float) -> tuple[tuple[float, float], ...]:
     """Return (beta_j, alpha_j) for j = 1 ... l in the order in which they act, radians.
 
-    ``alpha_j = beta_{l-j+1} = 2 arccot(tan(2 pi j / L) sqrt(1 - gamma^2))`` with L = 2 l + 1 and ``1 / gamma =
+    ``alpha_j = -beta_{l-j+1} = 2 arccot(tan(2 pi j / L) sqrt(1 - gamma^2))`` with L = 2 l + 1 and ``1 / gamma =
     T_{1/L}(1 / delta)``, T the Chebyshev polynomial. Raises ValueError unless 0 < delta < 1. The phases
     of Yoder, Low, Chuang 2014.
 
     >>> [round(phase, 4) for phase in fixed_point_phases(1, 1 - 1e-12)[0]]  # delta = 1 is Grover's search
-    [3.1416, 3.1416]
+    [-3.1416, 3.1416]
     """
     count = integer("fixed_point_phases", "iterations", iterations, 0)
     length = 2 * count + 1
     tangent = math.tanh(math.acosh(1 / _error(delta)) / length)  # sqrt(1 - gamma^2) for 1 / gamma = cosh
     alphas = [2 * math.atan2(1, math.tan(2 * math.pi * j / length) * tangent) for j in range(1, count + 1)]
-    return tuple(zip(alphas[::-1], alphas, strict=True))
+    return tuple((-beta, alpha) for beta, alpha in zip(alphas[::-1], alphas, strict=True))
 
 
 def fixed_point_success(p_good: float, iterations: int, delta: float) -> float:

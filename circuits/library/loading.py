@@ -110,23 +110,16 @@ def _checked(probabilities: Any) -> Any:
         raise ValueError(
             f"a distribution expects 2, 4, 8, ... probabilities along its last axis, got shape {shape}; pad with zeros."
         )
-    xp = namespace(probabilities)
-    if not bool(xp.isfinite(probabilities).all()):
+    values = probabilities if namespace(probabilities) is np else probabilities.detach()
+    if not bool(namespace(values).isfinite(values).all()):
         raise ValueError("a distribution expects finite probabilities, got NaN or infinity; mend what made them.")
-    if bool((probabilities < 0).any()):
-        raise ValueError(
-            f"a distribution expects no negative probability, got {float(probabilities.min())}; use a softmax."
-        )
-    if probabilities.size if xp is np else probabilities.numel():
-        _check_sum(probabilities.sum(-1))
-    return probabilities
-
-
-def _check_sum(sums: Any) -> None:
+    if bool((values < 0).any()):
+        raise ValueError(f"a distribution expects no negative probability, got {float(values.min())}; use a softmax.")
+    sums = values.sum(-1).reshape(-1)
     off = abs(sums - 1)
-    if float(off.max()) > NORMALISATION:
-        worst = float(sums.reshape(-1)[int(off.argmax())])
+    if bool((off > NORMALISATION).any()):
         raise ValueError(
-            f"a distribution expects probabilities that sum to 1 within {NORMALISATION}, got {worst:.6g}; divide by "
-            "the sum."
+            f"a distribution expects probabilities that sum to 1 within {NORMALISATION}, got "
+            f"{float(sums[int(off.argmax())]):.6g}; divide by the sum."
         )
+    return probabilities
