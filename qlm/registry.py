@@ -9,6 +9,7 @@ from circuits._suggest import unknown
 from qlm.blocks.base import Block
 
 BLOCKS: dict[str, str] = {
+    "grover_memory": "qlm.blocks.grover_memory:GroverMemory",
     "harmonic": "qlm.blocks.harmonic:Harmonic",
     "quantum_router": "qlm.blocks.quantum_router:QuantumRouter",
     "tt_feed_forward": "qlm.blocks.tt_feed_forward:TTFeedForward",

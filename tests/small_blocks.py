@@ -3,6 +3,7 @@
 from typing import Any
 
 SMALL: dict[str, dict[str, Any]] = {
+    "grover_memory": {"n_wires": 2},
     "quantum_router": {"n_wires": 2, "depth": 1},
     "tt_feed_forward": {"ranks": [1, 2, 3, 4]},
 }
