@@ -17,7 +17,7 @@ WEIGHTS = "model.safetensors"
 RESUME_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
-_HEAD = "lm_head.weight"
+_HEAD = "lm_head."
 _PICKLES = frozenset((".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"))
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -138,8 +138,8 @@ def check_state_dict(tensors: Mapping[str, Any], model: PreTrainedModel) -> None
 def _misfit(found: Shapes, model: PreTrainedModel) -> str | None:
     """Say how stored tensors differ from a model's; None where a model comes out whole.
 
-    A model without a head is read from one with a head, whose own weight is left out; one with a head is read from one
-    without where the head is tied to the embedding.
+    A model without a head is read from one with a head, whose own tensors are left out; one with a head is read from
+    one without where the head is tied to the embedding.
     """
     expected = {
         name: tuple(tensor.shape)
@@ -149,9 +149,9 @@ def _misfit(found: Shapes, model: PreTrainedModel) -> str | None:
     prefix = f"{model.base_model_prefix}."
     has_head, had_head = (any(name.startswith(prefix) for name in names) for names in (expected, found))
     if had_head and not has_head:
-        found = {name.removeprefix(prefix): shape for name, shape in found.items() if name != _HEAD}
+        found = {name.removeprefix(prefix): shape for name, shape in found.items() if not name.startswith(_HEAD)}
     elif has_head and not had_head:
-        found = {name if name == _HEAD else prefix + name: shape for name, shape in found.items()}
+        found = {name if name.startswith(_HEAD) else prefix + name: shape for name, shape in found.items()}
     for name in sorted(expected.keys() ^ found.keys()):
         return f"one that {'lacks' if name in expected else 'has an unknown'} tensor '{name}'"
     for name, shape in expected.items():

@@ -1,4 +1,4 @@
-"""The configuration of a model: a list of blocks."""
+"""The configuration of a model: a list of blocks and a head."""
 
 import reprlib
 from dataclasses import fields
@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from circuits._suggest import unknown
 from qlm.controls import check_mode
 from qlm.presets import PRESETS
-from qlm.registry import complete_entry
+from qlm.registry import complete_entry, complete_head, head_class
 from qlm.tokenizer import EOS_ID, PAD_ID, VOCAB_SIZE
 
 _HUGGING_FACE_KEYS = frozenset(
@@ -53,13 +53,15 @@ def _in_one_sentence(cls: type[T]) -> type[T]:
 @_in_one_sentence
 @strict
 class QLMConfig(PreTrainedConfig):
-    """Configuration of ``QLMForCausalLM``: a byte vocabulary, a width, and a list of blocks.
+    """Configuration of ``QLMForCausalLM``: a byte vocabulary, a width, a list of blocks, a head.
 
     ``blocks`` is a list of dictionaries with a ``kind`` of ``qlm.registry.BLOCKS`` and that block's keys; missing keys
-    are filled in, and circuits are stored as JSON, so that a checkpoint holds the circuit itself. ``quantum`` is the
-    mode of all blocks that do not say their own: circuit, twin, separable, frozen or off. ``recorded_backend`` notes
-    where a model was trained and opens nothing. The default is a small model. Raises ValueError for an unknown key,
-    block or preset (did you mean ...), TypeError for a value of another type than its key's.
+    are filled in, and circuits are stored as JSON, so that a checkpoint holds the circuit itself. ``head`` is such a
+    dictionary too, with a ``kind`` of ``qlm.registry.HEADS``; None is the linear one. ``quantum`` is the mode of all
+    parts that do not say their own: circuit, twin, separable, frozen or off. ``tie_word_embeddings`` None ties a head
+    that can be tied. ``recorded_backend`` notes where a model was trained and opens nothing. The default is a small
+    model. Raises ValueError for an unknown key, block, head or preset (did you mean ...) and for a tie to a head that
+    has no such weight, TypeError for a value of another type than its key's.
 
     >>> QLMConfig.preset("tiny-hybrid", quantum="twin").blocks[1]["quantum"]
     'twin'
@@ -71,11 +73,12 @@ class QLMConfig(PreTrainedConfig):
     vocab_size: int = VOCAB_SIZE
     d_model: int = 64
     blocks: list[dict[str, Any]] | None = None
+    head: dict[str, Any] | None = None
     quantum: str = "circuit"
     recorded_backend: str = "statevector"
     initializer_range: float | int = 0.1
     use_cache: bool = True
-    tie_word_embeddings: bool = True
+    tie_word_embeddings: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride] -- None: by the head
     bos_token_id: int | None = EOS_ID
     eos_token_id: int | list[int] | None = EOS_ID
     pad_token_id: int | None = PAD_ID
@@ -92,7 +95,18 @@ class QLMConfig(PreTrainedConfig):
         check_mode(self.quantum)
         entries = PRESETS["tiny-hybrid"]["blocks"] if self.blocks is None else self.blocks
         self.blocks = [complete_entry(entry, self.quantum) for entry in entries]
+        self.head = complete_head({"kind": "linear"} if self.head is None else self.head, self.quantum, self.vocab_size)
+        self._settle_tie(self.head["kind"])
         super().__post_init__(**kwargs)
+
+    def _settle_tie(self, kind: str) -> None:
+        can_tie = head_class(kind).can_tie
+        if self.tie_word_embeddings and not can_tie:
+            raise ValueError(
+                f"head '{kind}' has no weight of the embedding's shape, got tie_word_embeddings=True; leave it out."
+            )
+        if self.tie_word_embeddings is None:
+            self.tie_word_embeddings = can_tie
 
     @property
     def hidden_size(self) -> int:
@@ -116,5 +130,5 @@ class QLMConfig(PreTrainedConfig):
         return cls(**{**PRESETS[name], **changes})
 
 
-QLM_KEYS = ("vocab_size", "d_model", "blocks", "quantum", "recorded_backend", "initializer_range", "use_cache")
+QLM_KEYS = ("vocab_size", "d_model", "blocks", "head", "quantum", "recorded_backend", "initializer_range", "use_cache")
 """The keys that describe our models, beside those that every transformers config has."""

@@ -14,9 +14,10 @@ from backends.base import Backend
 from backends.registry import open_backend
 from qlm.blocks.base import Block, Context
 from qlm.config import QLMConfig
+from qlm.heads.base import Head
 from qlm.inputs import IGNORED, check_inputs, check_labels, padding_mask
 from qlm.pretrained import QLMPreTrainedModel
-from qlm.registry import block_class, block_config
+from qlm.registry import block_class, block_config, head_class, head_config
 from qlm.state import Layout, RecurrentState
 
 
@@ -30,7 +31,7 @@ class QLMModel(QLMPreTrainedModel):
     torch.Size([1, 3, 32])
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.weight$"]  # noqa: RUF012 -- transformers' class attribute
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 -- transformers' class attribute
 
     def __init__(self, config: QLMConfig, backend: str | Backend = "statevector") -> None:
         super().__init__(config)
@@ -125,6 +126,14 @@ def _build(config: QLMConfig, entry: dict[str, Any], backend: Backend) -> Block:
     return cls(config.d_model, typed, backend) if cls.holds_circuit else cls(config.d_model, typed)  # pyright: ignore[reportCallIssue]
 
 
+def _build_head(config: QLMConfig, backend: Backend) -> Head:
+    assert config.head is not None  # the config completes it
+    entry = config.head
+    cls, typed = head_class(entry["kind"]), head_config(entry, config.quantum, config.vocab_size)
+    shape = (config.d_model, config.vocab_size)
+    return cls(*shape, typed, backend) if cls.holds_circuit else cls(*shape, typed)  # pyright: ignore[reportCallIssue]
+
+
 def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | float:
     """This call's part of a step's loss: Trainer sums, over accumulation steps and processes, losses that are each
     divided by the number of labels in all of them."""
@@ -136,6 +145,7 @@ def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | 
 class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
     """A hybrid causal language model: logits (b, l, v), and with labels the mean cross-entropy in nats.
 
+    ``lm_head`` is what the config's ``head`` says.
     In training the blocks' auxiliary losses are added to the loss. ``generate()`` carries a ``RecurrentState``, so
     a step costs the same at any length.
 
@@ -148,19 +158,39 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
 
     def __init__(self, config: QLMConfig, backend: str | Backend = "statevector") -> None:
         super().__init__(config)
-        self.model = QLMModel(config, backend)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        opened = open_backend(backend)
+        self.model = QLMModel(config, opened)
+        self.lm_head: nn.Module = _build_head(config, opened)
         self.post_init()
 
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The head where it is one matrix; None for a head of another form."""
+        return self.lm_head if isinstance(self.lm_head, nn.Linear) else None
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.lm_head = new_embeddings
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Resize embedding and head as transformers does; ValueError for a head of another form than one matrix."""
+        changes = new_num_tokens is not None or pad_to_multiple_of is not None
+        if changes and self.get_output_embeddings() is None:
+            raise ValueError(
+                f"a resized vocabulary expects a linear head, got '{self._head_kind}', which is built for its "
+                f"{self.config.vocab_size} tokens; build a model from a QLMConfig with the new vocab_size."
+            )
+        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+
     def reports(self) -> dict[str, Any]:
-        """Return each block's report of the last call, by "position.kind"."""
-        return self.model.reports()
+        """Return each block's report of the last call, by "position.kind", and the head's, as "head.kind"."""
+        said = self.lm_head.report if isinstance(self.lm_head, Head) else None
+        return {**self.model.reports(), **({} if said is None else {f"head.{self._head_kind}": said})}
+
+    @property
+    def _head_kind(self) -> str:
+        assert self.config.head is not None
+        return self.config.head["kind"]
 
     def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride] -- called by keyword
         self,

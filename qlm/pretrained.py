@@ -21,8 +21,9 @@ from qlm.checkpoint_files import (
     read_config,
 )
 from qlm.config import QLMConfig
+from qlm.heads.base import Head
 from qlm.quantum import QuantumLayer
-from qlm.registry import BLOCKS
+from qlm.registry import BLOCKS, HEADS
 from tensornet import TTLinear
 
 
@@ -33,7 +34,7 @@ class QLMPreTrainedModel(PreTrainedModel):
     config: QLMConfig
     base_model_prefix = "model"
     _is_stateful = True
-    _no_split_modules = [path.rpartition(":")[2] for path in BLOCKS.values()]  # noqa: RUF012 -- transformers' class attribute
+    _no_split_modules = [path.rpartition(":")[2] for path in (*BLOCKS.values(), *HEADS.values())]  # noqa: RUF012 -- transformers' class attribute
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -112,10 +113,12 @@ class QLMPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw what no checkpoint gave; transformers marks parameters that were read."""
-        if isinstance(module, Block | TTLinear):  # they write into parameters that may have been read: put those back
+        if isinstance(
+            module, Block | Head | TTLinear
+        ):  # they write into parameters that may have been read: put those back
             read = [tensor for tensor in module.parameters() if getattr(tensor, "_is_hf_initialized", False)]
             values = [tensor.clone() for tensor in read]
-            module.init_weights() if isinstance(module, Block) else module.reset_parameters()
+            module.reset_parameters() if isinstance(module, TTLinear) else module.init_weights()
             for tensor, value in zip(read, values, strict=True):
                 tensor.copy_(value)
         elif isinstance(module, nn.Embedding):

@@ -1,0 +1,1 @@
+"""Heads: from the last hidden state to the next token. One module each."""
