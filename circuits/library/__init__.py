@@ -16,6 +16,7 @@ from circuits.library.grover import (
     optimal_iterations,
     success_probability,
 )
+from circuits.library.kernels import kernel_feature_map, zz_feature_map
 from circuits.library.loading import amplitude_loading, loading_angles
 from circuits.library.routing import vqc_router
 
@@ -33,6 +34,7 @@ __all__ = [
     "fixed_point_width",
     "grover",
     "hardware_efficient",
+    "kernel_feature_map",
     "kicked_ising",
     "loading_angles",
     "optimal_iterations",
@@ -41,4 +43,5 @@ __all__ = [
     "reuploading",
     "success_probability",
     "vqc_router",
+    "zz_feature_map",
 ]
