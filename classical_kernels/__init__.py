@@ -6,13 +6,25 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from classical_kernels.linear_attention.chunked import causal_linear_attention
+    from classical_kernels.linear_attention.quadratic import causal_attention
+    from classical_kernels.linear_attention.reference import causal_linear_attention_reference
     from classical_kernels.linear_scan.dispatch import scan
     from classical_kernels.linear_scan.reference import scan_reference
 
-__all__ = ["scan", "scan_reference"]
+__all__ = [
+    "causal_attention",
+    "causal_linear_attention",
+    "causal_linear_attention_reference",
+    "scan",
+    "scan_reference",
+]
 
 # No submodule may bear a name of this table: importing it would replace the function by the module.
 _MODULES = {
+    "causal_attention": "classical_kernels.linear_attention.quadratic",
+    "causal_linear_attention": "classical_kernels.linear_attention.chunked",
+    "causal_linear_attention_reference": "classical_kernels.linear_attention.reference",
     "scan": "classical_kernels.linear_scan.dispatch",
     "scan_reference": "classical_kernels.linear_scan.reference",
 }

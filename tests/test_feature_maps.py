@@ -3,6 +3,7 @@
 Axis legend: n wires, b points.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -122,14 +123,14 @@ def test_kernels_concentrate_exponentially_with_the_wires() -> None:
             off = kernel[np.triu_indices(60, 1)]
             spreads.append(off.std())
             means.append(off.mean())
-        assert all(later < 0.75 * earlier for earlier, later in zip(spreads, spreads[1:], strict=False))
+        assert all(later < 0.75 * earlier for earlier, later in itertools.pairwise(spreads))
         assert spreads[-1] < 3 * 2**-8
         assert means[-1] == pytest.approx(2**-8, rel=0.5)
 
 
 def test_bad_arguments_are_refused_in_one_sentence() -> None:
     for call in (lambda: zz_feature_map(0), lambda: zz_feature_map(2, 0), lambda: kernel_feature_map(2, -1)):
-        with pytest.raises(ValueError, match="expects .* of at least"):
+        with pytest.raises(ValueError, match=r"expects .* of at least"):
             call()
     with pytest.raises(TypeError, match="expects an integer"):
         zz_feature_map(2.5)  # pyright: ignore[reportArgumentType]
