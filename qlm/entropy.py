@@ -1,54 +1,29 @@
 """Per-token entanglement entropy of a model's circuits, beside its two honest controls.
 
-Axis legend: l tokens, d model width, a angles, s streams (trained, untrained, one per permutation).
+Axis legend: l tokens, i inputs of a circuit, s streams (trained, untrained, one per permutation).
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from backends import validate
 from backends.base import Backend
 from backends.estimate import Estimate
 from backends.registry import open_backend
-from circuits import Circuit
-from circuits._suggest import unknown
 from circuits.ir import lifted
-from qlm.controls import CircuitCore
-from qlm.entropy_table import CONTROLS, Cut, EntropyRow, EntropyTable, Measurement
+from qlm.entropy_probes import Probe, find_probes
+from qlm.entropy_streams import at_step_zero, read_streams, read_streams_and_logits, surprisals, untouched
+from qlm.entropy_table import COLUMNS, CONTROLS, Cut, EntropyTable, Measurement
 from qlm.modeling import QLMForCausalLM
-from qlm.tokenizer import EOS_ID, byte_spans, encode_bytes
+from qlm.tokenizer import byte_spans, encode_bytes
 
 N_SHUFFLES = 8
 """Permutations of the text on exact backends; one on backends with shots, where each costs real circuits."""
-
-
-@runtime_checkable
-class MeasurableBlock(Protocol):
-    """A block whose circuit's entropies can be measured."""
-
-    @property
-    def circuit_core(self) -> CircuitCore | None:
-        """The circuit's part, None where a classical control stands in its place."""
-        ...
-
-    def angles(self, hidden: Tensor) -> Tensor:
-        """Return the circuit's inputs (..., w), radians, for the residual stream (..., d) that enters the block."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A circuit to measure: where it sits, and its cut."""
-
-    circuit: Circuit
-    cut: Cut
-    backend: Backend
+_AMPLITUDES, _FEWEST_ROWS = 2**16, 1024
+"""Amplitudes, and least rows, of one call to an exact backend: the states of 4 to 6 wires then stay in the cache."""
 
 
 def measure_entropy(
@@ -91,36 +66,35 @@ def measure_entropy(
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise ValueError(f"{name} expects a positive integer or None, got {count!r}; raise it.")
     tokens = encode_bytes(_encoded(text)[:n_tokens])
-    probes = _probes(model, blocks, wires, None if backend is None else open_backend(backend))
+    probes = find_probes(model, blocks, wires, None if backend is None else open_backend(backend))
     counted = any(probe.backend.capabilities.shots for probe in probes.values())
     orders = _permutations(len(tokens), n_shuffles or (1 if counted else N_SHUFFLES), seed)
     ids = torch.tensor(tokens, device=model.device)
-    with _untouched(model, seed), torch.no_grad():
-        untrained = _at_step_zero(model, seed)
-        streams, logits = _run(model, ids, probes)
-        runs = [streams, _run(untrained, ids, probes)[0], *(_run(model, ids[order], probes)[0] for order in orders)]
-    surprisal = _surprisal(logits, ids)
-    rows: list[EntropyRow] = []
-    estimates: list[Estimate] = []
-    for number, (name, probe) in enumerate(probes.items()):
-        angles = torch.cat([run[name] for run in runs])
-        own_seed = seed + number if probe.backend.capabilities.shots else None
-        estimate = probe.backend.entropy(lifted(probe.circuit), angles, None, probe.cut.wires, kind, seed=own_seed)
-        estimates.append(estimate)
-        rows += _rows(tokens, probe.cut, estimate, orders, surprisal)
+    with untouched(model, seed), torch.no_grad():
+        untrained = at_step_zero(model, seed)
+        first_weights = {name: probe.core.layer.weights for name, probe in find_probes(untrained).items()}
+        trained, logits = read_streams_and_logits(model, ids, probes)
+        streams = [trained, read_streams(untrained, ids, probes)]
+        streams += [read_streams(model, ids[order], probes) for order in orders]
+        estimates = {
+            name: _estimate(probe, [stream[name] for stream in streams], first_weights[name], kind, seed + number)
+            for number, (name, probe) in enumerate(probes.items())
+        }
+    surprisal = surprisals(logits, ids)
     backends = {probe.backend.spec: probe.backend for probe in probes.values()}
     about = Measurement(
         backend=backend if isinstance(backend, str) else ", ".join(backends),
         kind=kind,
         seed=seed,
-        shots=estimates[0].shots,
+        shots=next(iter(estimates.values())).shots,
         noisy=any(opened.capabilities.noisy for opened in backends.values()),
-        executions=sum(len(estimate.values) for estimate in estimates),
+        executions=sum(len(estimate.values) for estimate in estimates.values()),
         n_shuffles=len(orders),
         text=bytes(tokens).decode("utf-8", "surrogateescape"),
         cuts=tuple(probe.cut for probe in probes.values()),
     )
-    return EntropyTable.from_rows(about, rows)
+    parts = [_columns(tokens, probe.cut, estimates[name], orders, surprisal) for name, probe in probes.items()]
+    return EntropyTable(about, **{name: tuple(value for part in parts for value in part[name]) for name in COLUMNS})
 
 
 def _encoded(text: str | bytes) -> bytes:
@@ -136,147 +110,53 @@ def _encoded(text: str | bytes) -> bytes:
         ) from None
 
 
-def _blocks(model: QLMForCausalLM) -> dict[str, nn.Module]:
-    """The model's blocks by "position.kind"."""
-    kinds = [entry["kind"] for entry in model.config.blocks or ()]
-    return {f"{k}.{kind}": block for k, (kind, block) in enumerate(zip(kinds, model.model.layers, strict=True))}
-
-
-def _measurable(block: nn.Module) -> MeasurableBlock:
-    assert isinstance(block, MeasurableBlock)
-    return block
-
-
-def _probes(
-    model: QLMForCausalLM, chosen: Sequence[str | int] | None, wires: Sequence[int] | None, backend: Backend | None
-) -> dict[str, _Probe]:
-    """What to measure, by block; in the model's order."""
-    present = _blocks(model)
-    names = None if chosen is None else _names(chosen, tuple(present))
-    held = {name: block.circuit_core for name, block in present.items() if isinstance(block, MeasurableBlock)}
-    cores = {name: core for name, core in held.items() if core is not None}
-    if not cores:
-        raise ValueError(
-            f"measure_entropy expects a model with a circuit, got blocks {', '.join(present)} without one (a twin has "
-            "no entropy); build the model with quantum='circuit'."
-        )
-    for name in names or ():
-        if name not in cores:
-            raise ValueError(
-                f"measure_entropy expects blocks with a circuit, got '{name}' without one; choose of "
-                f"{', '.join(cores)}."
-            )
-    return {name: _probe(name, core, wires, backend) for name, core in cores.items() if names is None or name in names}
-
-
-def _names(chosen: Sequence[str | int], present: Sequence[str]) -> tuple[str, ...]:
-    """The names of blocks given by name or position."""
-    if isinstance(chosen, str | int):
-        raise TypeError(f"blocks expects a list of names or positions, got {chosen!r} alone; write [{chosen!r}].")
-    if not isinstance(chosen, Iterable):
-        raise TypeError(f"blocks expects a list of names or positions, got {type(chosen).__name__}; write [0].")
-    names: list[str] = []
-    for block in chosen:
-        if isinstance(block, bool) or not isinstance(block, str | int):
-            raise TypeError(f"blocks expects names or positions, got {block!r}; choose of {', '.join(present)}.")
-        if isinstance(block, str) and block not in present:
-            raise ValueError(unknown("block", block, present))
-        if isinstance(block, int) and not 0 <= block < len(present):
-            raise ValueError(f"blocks expects positions from 0 to {len(present) - 1}, got {block}; count from 0.")
-        names.append(present[block] if isinstance(block, int) else block)
-    if not names:
-        raise ValueError("blocks expects at least one block or None for all that hold a circuit, got none; name one.")
-    return tuple(names)
-
-
-def _probe(name: str, core: CircuitCore, wires: Sequence[int] | None, backend: Backend | None) -> _Probe:
-    circuit = core.layer.circuit
-    chosen = core.wires if wires is None else validate.subsystem(circuit, wires)
-    if len(chosen) == circuit.n_wires:
-        raise ValueError(
-            f"measure_entropy expects wires that leave another side, got all {circuit.n_wires} of '{name}'; name fewer."
-        )
-    cut = Cut(name, circuit.n_wires, tuple(chosen), circuit.is_unitary)
-    return _Probe(circuit, cut, core.layer.backend if backend is None else backend)
-
-
 def _permutations(n_tokens: int, count: int, seed: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randperm(n_tokens, generator=generator) for _ in range(count)]
 
 
-@contextmanager
-def _untouched(model: nn.Module, seed: int) -> Iterator[None]:
-    """Evaluation mode with a seeded generator; each module's mode and torch's random state come back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    device = next(model.parameters()).device
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            model.eval()
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _estimate(probe: Probe, streams: Sequence[Tensor], first_weights: Tensor, kind: str, seed: int) -> Estimate:
+    """Entropies (s l,) of streams of inputs (l, i), all but the second under the trained weights."""
+    circuit, backend, wires = probe.core.layer.circuit, probe.backend, probe.cut.wires
+    trained, untrained = probe.core.layer.weights.double(), first_weights.double()
+    if not backend.capabilities.exact:  # one job: what differs between the streams' circuits is angles alone
+        angles = [circuit.angles(stream, untrained if s == 1 else trained) for s, stream in enumerate(streams)]
+        own_seed = seed if backend.capabilities.shots else None
+        return backend.entropy(lifted(circuit), torch.cat(angles), None, wires, kind, seed=own_seed)
+    rows = max(_FEWEST_ROWS, _AMPLITUDES >> circuit.n_wires)
+    calls = [
+        backend.entropy(circuit, part, untrained if s == 1 else trained, wires, kind)
+        for s, stream in enumerate(streams)
+        for part in stream.split(rows)
+    ]
+    return Estimate(torch.cat([call.values for call in calls]))
 
 
-def _at_step_zero(model: QLMForCausalLM, seed: int) -> QLMForCausalLM:
-    """The same config initialised with the seed, on the model's backend, device and dtype."""
-    torch.manual_seed(seed)
-    own = next(layer.backend for _, layer in model.quantum_layers())
-    fresh = QLMForCausalLM(copy.deepcopy(model.config), own)
-    return fresh.to(device=model.device, dtype=model.dtype).eval()  # pyright: ignore[reportCallIssue] -- nn.Module.to
-
-
-def _run(model: QLMForCausalLM, ids: Tensor, probes: Mapping[str, _Probe]) -> tuple[dict[str, Tensor], Tensor]:
-    """Read the text after one end-of-text token: all circuit angles (l, a) in float64 by block, and logits (l, v)."""
-    blocks = _blocks(model)
-    streams: dict[str, Tensor] = {}
-
-    def keep(name: str) -> "torch.utils.hooks.RemovableHandle":
-        return blocks[name].register_forward_pre_hook(lambda _, args: streams.__setitem__(name, args[0]))
-
-    handles = [keep(name) for name in probes]
-    try:
-        start = ids.new_full((1,), EOS_ID)
-        logits = model(torch.cat((start, ids))[None], use_cache=False).logits
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: _angles(blocks[name], stream[0, 1:]) for name, stream in streams.items()}, logits[0, :-1]
-
-
-def _angles(block: nn.Module, stream: Tensor) -> Tensor:
-    measured = _measurable(block)
-    core = measured.circuit_core
-    assert core is not None
-    return core.layer.circuit.angles(measured.angles(stream).double(), core.layer.weights.double())
-
-
-def _surprisal(logits: Tensor, ids: Tensor) -> list[float]:
-    """``-log p(token | its past)`` in nats."""
-    log_p = torch.log_softmax(logits.double(), -1).gather(1, ids[:, None]).squeeze(1)
-    if not bool(torch.isfinite(log_p).all()):
-        at = int((~torch.isfinite(log_p)).nonzero()[0])
-        raise ValueError(
-            f"measure_entropy expects finite logits, got {log_p[at].item()} at token {at}; retrain the model."
-        )
-    return (-log_p).tolist()
-
-
-def _rows(
+def _columns(
     tokens: Sequence[int], cut: Cut, estimate: Estimate, orders: Sequence[Tensor], surprisal: Sequence[float]
-) -> Iterator[EntropyRow]:
+) -> Mapping[str, Sequence[Any]]:
+    """The rows of one block, by control and position, as the table's columns."""
+    n_rows, n_controls = len(CONTROLS) * len(tokens), len(CONTROLS)
+    spans = byte_spans(tokens)
     values, stderr = _by_control(estimate.values, estimate.stderr, len(tokens), orders)
-    purity: list[list[float | None]] = [[None] * len(tokens)] * len(CONTROLS)
-    purity_stderr = purity
+    purity = purity_stderr = [None] * n_rows
     if estimate.purity is not None and estimate.purity_stderr is not None:
         means = _by_control(estimate.purity, estimate.purity_stderr, len(tokens), orders)
-        purity, purity_stderr = means[0].tolist(), means[1].tolist()
-    for c, control in enumerate(CONTROLS):
-        for k, (token, span) in enumerate(zip(tokens, byte_spans(tokens), strict=True)):
-            figures = (values[c, k].item(), stderr[c, k].item(), purity[c][k], purity_stderr[c][k], surprisal[k])
-            yield EntropyRow(k, _printable(token), *span, cut.block, cut.wires, control, *figures)
+        purity, purity_stderr = (mean.flatten().tolist() for mean in means)
+    return {
+        "position": list(range(len(tokens))) * n_controls,
+        "token": [_printable(token) for token in tokens] * n_controls,
+        "start": [start for start, _ in spans] * n_controls,
+        "end": [end for _, end in spans] * n_controls,
+        "block": [cut.block] * n_rows,
+        "wires": [cut.wires] * n_rows,
+        "control": [control for control in CONTROLS for _ in tokens],
+        "entropy": values.flatten().tolist(),
+        "stderr": stderr.flatten().tolist(),
+        "purity": purity,
+        "purity_stderr": purity_stderr,
+        "surprisal": list(surprisal) * n_controls,
+    }
 
 
 def _by_control(values: Tensor, stderr: Tensor, n_tokens: int, orders: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -46,15 +46,19 @@ class BlockSummary:
     """One block's entropies in figures (nats).
 
     ``spread`` by control; ``spearman`` and ``pearson`` of the trained entropies with surprisal, None where one of them
-    does not vary; ``auc_untrained`` and ``auc_shuffled``: probability that a random trained token's entropy exceeds a
-    random one of that control (ties count half; 0.5: no difference). ``haar_entropy``: mean for random states.
-    ``certified``: share of the trained tokens with S2(A) > S2(AB) beyond the error, None where not tested.
+    does not vary; ``spearman_controls``: the same of each control's entropies, and ``spearman_beyond``: how much larger
+    the trained rank correlation is (a difference of two on the same tokens), by control. ``auc_untrained`` and
+    ``auc_shuffled``: probability that a random trained token's entropy exceeds a random one of that control (ties count
+    half; 0.5: no difference). ``haar_entropy``: mean for random states. ``certified``: share of the trained tokens with
+    S2(A) > S2(AB) beyond the error, None where not tested.
     """
 
     block: str
     spread: dict[str, Spread]
     spearman: Statistic | None
     pearson: Statistic | None
+    spearman_controls: dict[str, Statistic | None]
+    spearman_beyond: dict[str, Statistic | None]
     auc_untrained: Statistic
     auc_shuffled: Statistic
     max_entropy: float
@@ -75,6 +79,8 @@ def summarise(table: EntropyTable, block: str) -> BlockSummary:
         {control: Spread(float(values.mean()), float(values.std())) for control, values in entropies.items()},
         _correlation(spearman, trained, surprisal, seed),
         _correlation(pearson, trained, surprisal, seed),
+        {control: _correlation(spearman, entropies[control], surprisal, seed) for control in CONTROLS[1:]},
+        {control: _beyond(trained, entropies[control], surprisal, seed) for control in CONTROLS[1:]},
         bootstrap(auc, trained, entropies["untrained"], seed),
         bootstrap(auc, trained, entropies["shuffled"], seed),
         cut.max_entropy,
@@ -89,6 +95,17 @@ def _rounded(values: ArrayLike) -> Array:
 
 def _correlation(statistic: Callable[[Array, Array], float], a: Array, b: Array, seed: int) -> Statistic | None:
     return None if np.ptp(a) == 0 or np.ptp(b) == 0 else bootstrap(statistic, a, b, seed)
+
+
+def _beyond(trained: Array, control: Array, surprisal: Array, seed: int) -> Statistic | None:
+    """Rank correlation of the trained entropies with surprisal minus that of a control's, both on the same tokens."""
+    if any(np.ptp(column) == 0 for column in (trained, control, surprisal)):
+        return None
+
+    def difference(both: Array, to: Array) -> float:
+        return spearman(both[:, 0], to) - spearman(both[:, 1], to)
+
+    return bootstrap(difference, np.stack((trained, control), 1), surprisal, seed)
 
 
 def ranks(values: ArrayLike) -> Array:
@@ -138,7 +155,7 @@ def auc(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def bootstrap(statistic: Callable[[Array, Array], float], a: Array, b: Array, seed: int) -> Statistic:
-    """Return the statistic of two columns (n,) with its 95 % percentile interval over tokens.
+    """Return the statistic of two columns (n, ...) with its 95 % percentile interval over tokens.
 
     Tokens are drawn in pairs, both columns at once, and in runs of about ``n**(1/3)`` neighbours on a circle, because
     neighbouring tokens of a text are not independent. Resamples on which the statistic is undefined are left out. The

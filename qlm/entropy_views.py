@@ -138,6 +138,7 @@ def _caption(table: EntropyTable, block: str, summary: BlockSummary) -> tuple[st
         _against("the same circuit untrained", noun, summary.auc_untrained),
         _against("the shuffled text", noun, summary.auc_shuffled),
         _with_surprisal(noun, summary),
+        *_controls_with_surprisal(summary),
     ]
     trained = table.select("trained", block)
     if any(trained.stderr):
@@ -179,6 +180,22 @@ def _with_surprisal(noun: str, summary: BlockSummary) -> str:
         f"The trained {noun} {verdict} the token's surprisal: rank correlation {_interval(rank)}, linear correlation "
         f"{_interval(linear)}."
     )
+
+
+def _controls_with_surprisal(summary: BlockSummary) -> list[str]:
+    """How the controls' entropies follow surprisal, and whether the trained one's do so more."""
+    lines = []
+    for control, name in (("untrained", "the same circuit untrained"), ("shuffled", "the shuffled text")):
+        own, beyond = summary.spearman_controls[control], summary.spearman_beyond[control]
+        if own is None or beyond is None:
+            continue
+        verdict = "larger" if beyond.value > 0 else "smaller"
+        found = f"is {verdict}" if beyond.excludes(0.0) else "cannot be told apart"
+        lines.append(
+            f"For {name} that rank correlation is {_interval(own)}; the trained one {found}: difference "
+            f"{_interval(beyond)}."
+        )
+    return lines
 
 
 def _certificate(summary: BlockSummary) -> str:

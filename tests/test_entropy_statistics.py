@@ -96,7 +96,44 @@ def test_summary_of_known_columns() -> None:
     assert summary.spread["shuffled"].sd == 0.0
     assert summary.spearman is not None
     assert summary.spearman.value == pytest.approx(-1.0)
+    untrained = summary.spearman_controls["untrained"]
+    assert untrained is not None
+    assert untrained.value == pytest.approx(-1.0)
+    assert summary.spearman_controls["shuffled"] is summary.spearman_beyond["shuffled"] is None
+    beyond = summary.spearman_beyond["untrained"]
+    assert beyond is not None
+    assert (beyond.value, beyond.low, beyond.high) == pytest.approx((0.0, 0.0, 0.0))
     assert summary.auc_untrained.value == pytest.approx(6.5 / 9)
     assert summary.auc_shuffled.value == pytest.approx(1 / 3)
     assert summary.max_entropy == pytest.approx(math.log(2))
     assert summary.certified is None
+
+
+def test_correlation_to_surprisal_is_set_against_that_of_the_controls() -> None:
+    """Trained entropies that follow surprisal beside controls that do not: the difference says so, tokens in pairs."""
+    rng = np.random.default_rng(0)
+    n = 300
+    surprisal = rng.normal(size=n)
+    columns = {
+        "trained": surprisal + 0.5 * rng.normal(size=n),
+        "untrained": rng.normal(size=n),
+        "shuffled": surprisal + 0.5 * rng.normal(size=n),
+    }
+    about = Measurement("statevector", "von_neumann", 0, None, False, n, 8, "x" * n, (Cut("0.r", 2, (0,)),))
+    rows = [
+        EntropyRow(k, "x", k, k + 1, "0.r", (0,), control, columns[control][k], 0.0, None, None, surprisal[k])
+        for control in CONTROLS
+        for k in range(n)
+    ]
+    (summary,) = EntropyTable.from_rows(about, rows).summary()
+    far, near = (summary.spearman_beyond[control] for control in ("untrained", "shuffled"))
+    assert far is not None
+    assert near is not None
+    expected = statistics.spearman(columns["trained"], surprisal) - statistics.spearman(columns["untrained"], surprisal)
+    assert far.value == pytest.approx(expected, abs=1e-8)  # entropies are ranked after rounding to 1e-9
+    assert far.low > 0.5
+    assert far.excludes(0.0)
+    assert not near.excludes(0.0)
+    # The same resample of tokens for both columns: narrower than two intervals side by side.
+    both = [statistics.bootstrap(statistics.spearman, columns[c], surprisal, 0) for c in ("trained", "shuffled")]
+    assert near.high - near.low < sum(one.high - one.low for one in both)

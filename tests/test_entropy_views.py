@@ -101,6 +101,12 @@ def test_caption_says_what_the_intervals_say() -> None:
     assert "rises with the token's surprisal: rank correlation 1.000" in caption
     table = build()
     n = len(TEXT)
+    mixed = (*table.entropy[:n], *table.entropy[:n][::-1], *table.entropy[:n])
+    caption = " ".join(sheets(replace(table, entropy=mixed))[0].caption)
+    assert "For the same circuit untrained that rank correlation is −1.000 [−1.000, −1.000]" in caption
+    assert "the trained one is larger: difference 2.000 [2.000, 2.000]" in caption
+    assert "For the shuffled text that rank correlation is 1.000" in caption
+    assert "the trained one cannot be told apart: difference 0.000" in caption
     same = replace(table, entropy=table.entropy[:n] * 3)
     caption = " ".join(sheets(same)[0].caption)
     assert "cannot be told from that of the same circuit untrained" in caption
