@@ -6,4 +6,5 @@ SMALL: dict[str, dict[str, Any]] = {
     "grover_memory": {"n_wires": 2},
     "quantum_router": {"n_wires": 2, "depth": 1},
     "tt_feed_forward": {"ranks": [1, 2, 3, 4]},
+    "vqc_experts": {"n_experts": 3, "depth": 1},
 }
