@@ -13,6 +13,7 @@ from qlm.heads.base import Head
 BLOCKS: dict[str, str] = {
     "grover_memory": "qlm.blocks.grover_memory:GroverMemory",
     "harmonic": "qlm.blocks.harmonic:Harmonic",
+    "kernel_attention": "qlm.blocks.kernel_attention:KernelAttention",
     "quantum_router": "qlm.blocks.quantum_router:QuantumRouter",
     "tt_feed_forward": "qlm.blocks.tt_feed_forward:TTFeedForward",
     "vqc_experts": "qlm.blocks.vqc_experts:VQCExperts",

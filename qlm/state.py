@@ -65,11 +65,12 @@ class RecurrentState:
     def check_layout(self, layout: Layout, double: bool) -> None:
         """Raise ValueError unless each block's tensors have its shapes (a row's, without the batch) and precision.
 
+        An axis of 0 stands for any length: it is what a state that grows with the text has at its start.
         float64 states belong to float64 models; narrower ones mix, because some blocks keep states in float32.
         """
         for position, (shapes, tensors) in enumerate(zip(layout, self.blocks, strict=True)):
             found = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
-            if found != shapes:
+            if not _fits(found, shapes):
                 raise ValueError(
                     f"block {position} of the model expects states of shapes {shapes} a row, got {found}; continue a "
                     "text with the model that began it, or start from a fresh RecurrentState."
@@ -154,6 +155,13 @@ class RecurrentState:
                 f"{path}; write it with RecurrentState.save."
             )
         return RecurrentState(int(n_blocks), int(seen), _blocks(tensors, int(n_blocks), path))
+
+
+def _fits(found: tuple[tuple[int, ...], ...], shapes: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether shapes are those of a layout, in which 0 is any length."""
+    ranks = tuple(map(len, found)) == tuple(map(len, shapes))
+    pairs = zip(found, shapes, strict=True) if ranks else ()
+    return ranks and all(wanted in (0, n) for one, other in pairs for n, wanted in zip(one, other, strict=True))
 
 
 def _blocks(tensors: dict[str, Tensor], n_blocks: int, path: str | Path) -> list[tuple[Tensor, ...]]:
