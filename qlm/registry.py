@@ -15,12 +15,14 @@ BLOCKS: dict[str, str] = {
     "harmonic": "qlm.blocks.harmonic:Harmonic",
     "kernel_attention": "qlm.blocks.kernel_attention:KernelAttention",
     "quantum_router": "qlm.blocks.quantum_router:QuantumRouter",
+    "time_crystal": "qlm.blocks.time_crystal:TimeCrystal",
     "tt_feed_forward": "qlm.blocks.tt_feed_forward:TTFeedForward",
     "vqc_experts": "qlm.blocks.vqc_experts:VQCExperts",
 }
 """Kind of block -> module:class."""
 
 HEADS: dict[str, str] = {
+    "born_circuit": "qlm.heads.born_circuit:BornCircuit",
     "linear": "qlm.heads.linear:LinearHead",
 }
 """Kind of head -> module:class."""

@@ -6,6 +6,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "grover_memory": {"n_wires": 2},
     "kernel_attention": {"n_wires": 2, "depth": 1, "d_value": 8},
     "quantum_router": {"n_wires": 2, "depth": 1},
+    "time_crystal": {"n_wires": 2, "periods": 3},
     "tt_feed_forward": {"ranks": [1, 2, 3, 4]},
     "vqc_experts": {"n_experts": 3, "depth": 1},
 }

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _WEIGHT, _GLASS = "#5b2a86", "#d9822b"
 _KICKS = ("#5b2a86", "#2a7f86", "#d9822b")
 
+_FAINTEST = 1e-3
+"""Amplitude that is drawn black."""
+
 
 def draw(diagram: PhaseDiagram, figure: "Figure | None" = None) -> "Figure":
     """Draw orders and their spreads over g, autocorrelators at three values of g, and the spectrum over g.
@@ -70,7 +73,8 @@ def _draw_autocorrelators(diagram: PhaseDiagram, axes: "Axes") -> None:
 
 def _draw_spectrum(diagram: PhaseDiagram, axes: "Axes") -> "QuadMesh":
     found = spectrum(diagram.autocorrelator)
-    grid = (diagram.g.numpy(), found.frequencies.numpy(), found.amplitudes.values.T.numpy())
-    image = axes.pcolormesh(*grid, cmap="magma", vmin=0, shading="nearest")
+    amplitudes = found.amplitudes.values.T.clamp(min=_FAINTEST).numpy()
+    grid = (diagram.g.numpy(), found.frequencies.numpy(), amplitudes)
+    image = axes.pcolormesh(*grid, cmap="magma", norm="log", vmin=_FAINTEST, vmax=1, shading="nearest")
     axes.set(xlabel="kick g", ylabel="frequency / drive frequency", title="Spectrum of the mean A(t)")
     return image
