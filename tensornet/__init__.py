@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tensornet.factorise import balanced_factors
+    from tensornet.mps_born import BornMPS
     from tensornet.rank_schedule import nested_ranks, rank_straight_through
     from tensornet.tensor_train import TensorTrain, unfolding_bounds
     from tensornet.tt_embedding import TTEmbedding
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from tensornet.tucker import Tucker, TuckerLinear
 
 _HOME = {
+    "BornMPS": "tensornet.mps_born",
     "TensorTrain": "tensornet.tensor_train",
     "unfolding_bounds": "tensornet.tensor_train",
     "TTLinear": "tensornet.tt_linear",
@@ -24,6 +26,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BornMPS",
     "TTEmbedding",
     "TTLinear",
     "TensorTrain",
