@@ -110,12 +110,15 @@ class QLMPreTrainedModel(PreTrainedModel):
         for name, layer in self.quantum_layers():
             layer.label = name
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """Transformers takes a module of ours without parameters of its own for one that was read; blocks and heads
+        may have set those of their children."""
+        super()._initialize_weights(module, is_custom_code and not isinstance(module, Block | Head))
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw what no checkpoint gave; transformers marks parameters that were read."""
-        if isinstance(
-            module, Block | Head | TTLinear
-        ):  # they write into parameters that may have been read: put those back
+        if isinstance(module, Block | Head | TTLinear):  # they may write into what has been read: put that back
             read = [tensor for tensor in module.parameters() if getattr(tensor, "_is_hf_initialized", False)]
             values = [tensor.clone() for tensor in read]
             module.reset_parameters() if isinstance(module, TTLinear) else module.init_weights()
