@@ -210,7 +210,7 @@ def rule_for(backend: Backend, gradient: str | Gradient | None) -> Gradient | No
             f"gradient expects a name, a rule or None, got {type(gradient).__name__}; try ParameterShift()."
         )
     if gradient not in GRADIENTS:
-        raise ValueError(unknown("gradient", gradient, GRADIENTS))
+        raise ValueError(f"{unknown('gradient', gradient, GRADIENTS)} None asks for the backend's own autograd.")
     return GRADIENTS[gradient]
 
 

@@ -1,0 +1,265 @@
+"""Runs programs on blocks of lanes: forwards to expectations or states, and backwards for all gradients at once.
+
+Nothing is saved for the way back: the state is computed again and then uncomputed gate by gate, beside the bra
+``O |psi>`` (the adjoint method), of which each gate's generator takes its slope: ``dE/dt = Im <psi|O P|psi>``.
+
+Axis legend: B samples in blocks of V lanes (b blocks, the last one filled up), N amplitudes, w words, m matrices,
+a shared angles, l lane angles; planes (N V,), lanes' data (b, l, V) and (b, w, V), contiguous block by block.
+"""
+
+import numba
+import numpy as np
+
+from backends.statevector import kernels as k
+from backends.statevector.lowering import MATRIX, PERMUTE
+
+_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+@_FAST
+def lane_matrix(u, turned, cos, sin, lanes, out):
+    """``cos U + sin turned`` per lane as (8, V)."""
+    for at in range(8):
+        entry, factor, turn = out[at], u[at], turned[at]
+        for v in range(lanes):
+            entry[v] = factor * cos[v] + turn * sin[v]
+
+
+@_FAST
+def prepare(re, im, start, matrices, turned, cos, sin, columns, lanes):
+    """Write the state after the first matrix of each wire."""
+    for wire in range(start.shape[0]):
+        number, lane = start[wire, 0], start[wire, 1]
+        for part in range(4):
+            at = 4 * (part // 2) + part % 2  # of the first column: entries 0, 1, 4, 5
+            out = columns[wire, part]
+            if number >= 0 and lane >= 0:
+                factor, turn, c, s = matrices[number, at], turned[number, at], cos[lane], sin[lane]
+                for v in range(lanes):
+                    out[v] = factor * c[v] + turn * s[v]
+            else:
+                value = matrices[number, at] if number >= 0 else (1.0 if part == 0 else 0.0)
+                for v in range(lanes):
+                    out[v] = value
+    k.product(re, im, columns, start.shape[0], lanes)
+
+
+@_FAST
+def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes):
+    """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order."""
+    re, im, sre, sim = planes
+    sources, _, signs = moves
+    matrices, _, turned, _, _ = fused
+    columns, u, cos, sin, _ = scratch
+    n_amplitudes = 1 << start.shape[0]
+    size = n_amplitudes * lanes
+    prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, lanes)
+    for i in range(code.shape[0]):
+        operation, a, b, c, d, e = code[i]
+        if operation == MATRIX:
+            m = lanes << a
+            if c < 0:
+                k.matrix(re, im, size, m, matrices[b])
+            else:
+                lane_matrix(matrices[b], turned[b], lane_cos[c], lane_sin[c], lanes, u)
+                k.matrix_lanes(re, im, size, m, lanes, u)
+        elif operation == PERMUTE:
+            k.gather(sre, re, sources[a], signs[a], b != 0, lanes)
+            k.gather(sim, im, sources[a], signs[a], b != 0, lanes)
+            re, im, sre, sim = sre, sim, re, im
+        else:
+            word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
+            k.word(re, im, n_amplitudes, lanes, a, b, e, cos, sin)
+    return re, im, sre, sim
+
+
+@_FAST
+def word_angle(angles, lane_cos, lane_sin, which, of_lanes, cos, sin):
+    """The half angle's cosine and sine per lane."""
+    for v in range(cos.shape[0]):
+        cos[v] = lane_cos[which, v] if of_lanes else angles[0, which]
+        sin[v] = lane_sin[which, v] if of_lanes else angles[1, which]
+
+
+@_FAST
+def backward(planes, bra, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes, slopes, out, by_angle):
+    """Uncompute a program on state and bra; add to ``slopes`` (m, 3) of matrices, ``out`` (l, V), ``by_angle`` (a,)."""
+    re, im, sre, sim = planes
+    bre, bim = bra
+    _, targets, signs = moves
+    _, inverses, _, turned_inverses, lane_axes = fused
+    _, u, cos, sin, three = scratch
+    n_amplitudes = 1 << start.shape[0]
+    size = n_amplitudes * lanes
+    for i in range(code.shape[0] - 1, -1, -1):
+        operation, a, b, c, d, e = code[i]
+        if operation == MATRIX:
+            m = lanes << a
+            if c < 0:
+                gx, gy, gz = k.slopes(re, im, bre, bim, size, m)
+                slopes[b, 0], slopes[b, 1], slopes[b, 2] = gx, gy, gz
+                k.matrix(re, im, size, m, inverses[b])
+                k.matrix(bre, bim, size, m, inverses[b])
+            else:
+                k.slopes_lanes(re, im, bre, bim, size, m, lanes, three)
+                lane_slopes(three, lane_axes[b], slopes[b], out[c])
+                lane_matrix(inverses[b], turned_inverses[b], lane_cos[c], lane_sin[c], lanes, u)
+                k.matrix_lanes(re, im, size, m, lanes, u)
+                k.matrix_lanes(bre, bim, size, m, lanes, u)
+        elif operation == PERMUTE:
+            k.ungather(sre, re, targets[a], signs[a], b != 0, lanes)
+            k.ungather(sim, im, targets[a], signs[a], b != 0, lanes)
+            re, im, sre, sim = sre, sim, re, im
+            k.ungather(sre, bre, targets[a], signs[a], b != 0, lanes)
+            k.ungather(sim, bim, targets[a], signs[a], b != 0, lanes)
+            bre, bim, sre, sim = sre, sim, bre, bim
+        else:
+            k.overlap_word(three[0], bre, bim, re, im, n_amplitudes, lanes, a, b, e + 3)
+            for v in range(lanes):
+                if d:
+                    out[c, v] += three[0, v]
+                else:
+                    by_angle[c] += three[0, v]
+            word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
+            k.word(re, im, n_amplitudes, lanes, a, b, e + 2, cos, sin)
+            k.word(bre, bim, n_amplitudes, lanes, a, b, e + 2, cos, sin)
+    for wire in range(start.shape[0]):
+        number, lane = start[wire, 0], start[wire, 1]
+        m = lanes << (start.shape[0] - 1 - wire)
+        if number >= 0 and lane < 0:
+            gx, gy, gz = k.slopes(re, im, bre, bim, size, m)
+            slopes[number, 0], slopes[number, 1], slopes[number, 2] = gx, gy, gz
+        elif number >= 0:
+            k.slopes_lanes(re, im, bre, bim, size, m, lanes, three)
+            lane_slopes(three, lane_axes[number], slopes[number], out[lane])
+
+
+@_FAST
+def lane_slopes(three, axis, slopes, out):
+    """Slopes (3, V) of one matrix: along the lane angle's axis per lane, and summed for the shared gates."""
+    for v in range(three.shape[1]):
+        out[v] += axis[0] * three[0, v] + axis[1] * three[1, v] + axis[2] * three[2, v]
+        for p in range(3):
+            slopes[p] += three[p, v]
+
+
+@_FAST
+def measure(planes, masks, n_diagonal, values, lanes):
+    """Expectations (w, V) of words: diagonal ones from one Walsh transform of the probabilities."""
+    re, im, plane, _ = planes
+    size = re.shape[0]
+    if n_diagonal:
+        for t in range(size):
+            plane[t] = re[t] * re[t] + im[t] * im[t]
+        k.walsh(plane, size, lanes)
+    for w in range(masks.shape[0]):
+        x, z, n_y = masks[w]
+        if w < n_diagonal:
+            for v in range(lanes):
+                values[w, v] = plane[z * lanes + v]
+        else:
+            k.overlap_word(values[w], re, im, re, im, size // lanes, lanes, x, z, n_y)
+
+
+@_FAST
+def observe(planes, bra, masks, n_diagonal, cotangents, lanes):
+    """Write the bra ``sum_w c_w P_w |psi>`` for cotangents (w, V)."""
+    re, im, plane, _ = planes
+    bre, bim = bra
+    size = re.shape[0]
+    for t in range(size):
+        plane[t] = 0
+    for w in range(n_diagonal):
+        at = masks[w, 1] * lanes
+        for v in range(lanes):
+            plane[at + v] += cotangents[w, v]
+    k.walsh(plane, size, lanes)
+    for t in range(size):
+        bre[t] = plane[t] * re[t]
+        bim[t] = plane[t] * im[t]
+    for w in range(n_diagonal, masks.shape[0]):
+        x, z, n_y = masks[w]
+        k.add_word(bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[w])
+
+
+@_FAST
+def write_states(planes, states, first, lanes):
+    """Copy a block's states to rows ``first ...`` of ``states`` (B, N, 2)."""
+    re, im, _, _ = planes
+    for v in range(min(lanes, states.shape[0] - first)):
+        sample = states[first + v]
+        for n in range(sample.shape[0]):
+            sample[n, 0] = re[n * lanes + v]
+            sample[n, 1] = im[n * lanes + v]
+
+
+@_FAST
+def read_bra(bra, cotangents, first, lanes):
+    """Half the cotangents (B, N, 2) of a block's states: ``dL = Re <c|d psi> = 2 Re <bra|d psi>``."""
+    bre, bim = bra
+    for t in range(bre.shape[0]):
+        bre[t], bim[t] = 0, 0
+    for v in range(min(lanes, cotangents.shape[0] - first)):
+        sample = cotangents[first + v]
+        for n in range(sample.shape[0]):
+            bre[n * lanes + v] = sample[n, 0] / 2
+            bim[n * lanes + v] = sample[n, 1] / 2
+
+
+@_FAST
+def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states, slopes, lanes, is_backward):
+    """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
+
+    ``words`` (masks, number of diagonal ones) and their ``values`` (b, w, V), or without words ``states`` (B, N, 2):
+    results on the way forth, cotangents on the way back. There ``slopes`` are added up: of matrices (b, m, 3), of lanes
+    (b, l, V), of shared angles (b, a).
+    """
+    code, start, moves = program
+    fused, angles = numbers
+    masks, n_diagonal = words
+    of_matrices, of_lanes, of_angles = slopes
+    n_wires = start.shape[0]
+    size = lanes << n_wires
+    planes = (empty(values, size), empty(values, size), empty(values, size), empty(values, size))
+    bra = (empty(values, size * is_backward), empty(values, size * is_backward))
+    scratch = (
+        np.empty((n_wires, 4, lanes), values.dtype),
+        np.empty((8, lanes), values.dtype),
+        empty(values, lanes),
+        empty(values, lanes),
+        np.empty((3, lanes), values.dtype),
+    )
+    for block in range(first, last):
+        cos, sin = lane_cos[block], lane_sin[block]
+        planes = forward(planes, code, start, moves, fused, angles, cos, sin, scratch, lanes)
+        if is_backward:
+            if masks.shape[0]:
+                observe(planes, bra, masks, n_diagonal, values[block], lanes)
+            else:
+                read_bra(bra, states, block * lanes, lanes)
+            backward(
+                planes,
+                bra,
+                code,
+                start,
+                moves,
+                fused,
+                angles,
+                cos,
+                sin,
+                scratch,
+                lanes,
+                of_matrices[block],
+                of_lanes[block],
+                of_angles[block],
+            )
+        elif masks.shape[0]:
+            measure(planes, masks, n_diagonal, values[block], lanes)
+        else:
+            write_states(planes, states, block * lanes, lanes)
+
+
+@_FAST
+def empty(like, size):
+    """A plane."""
+    return np.empty(size, like.dtype)

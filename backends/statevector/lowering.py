@@ -1,0 +1,288 @@
+"""Lowers a circuit's structure to the program that the compiled executor interprets.
+
+What depends on numbers (angles, and constants, which are angles too) stays out, so that circuits which differ in
+numbers alone share one program. Passes, all of them here: ops outside the light cone of what is observed are dropped;
+gates on one wire are fused to one 2x2 matrix per run; the first matrix of each wire prepares a product state; runs of
+CNOT, CZ, SWAP (and X, Z between them) become one permutation of amplitudes with signs, and the last of them moves onto
+the observables.
+
+Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's number.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuits import GATES, Circuit
+
+MATRIX, PERMUTE, WORD = 0, 1, 2
+"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word."""
+SWEEP = frozenset(("cx", "cz", "swap"))
+_QUARTER = 2**-0.5
+_LETTERS = {"X": 1, "Y": 2, "Z": 3}
+_CONTROLLED = {"cy": ("sdg", "cx", "s"), "ch": ("ry_minus", "cz", "ry_plus")}
+"""Gates on two wires as gates on the second one around a CNOT or CZ: exact, phases included."""
+_FIXED = {
+    **{name: gate.matrix() for name, gate in GATES.items() if gate.n_wires == 1 and not gate.generator},
+    "ry_plus": GATES["ry"].matrix(np.pi / 4),
+    "ry_minus": GATES["ry"].matrix(-np.pi / 4),
+}
+FIXED_NAMES = tuple(_FIXED)
+FIXED_MATRICES = np.stack([_FIXED[name] for name in FIXED_NAMES])
+"""Matrices of the gates without angle on one wire, by their number."""
+
+
+class Factor(NamedTuple):
+    """One gate on one wire: a fixed one by number, or a rotation about a letter (1, 2, 3 for X, Y, Z) by an angle."""
+
+    letter: int  # 0: fixed
+    which: int  # number of the fixed matrix, or of the angle
+    lane: bool  # the angle differs between samples
+
+
+class Angle(NamedTuple):
+    """Where an op's angle comes from: number ``which`` among the shared angles, or among those of lanes."""
+
+    which: int
+    lane: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What the interpreter reads. ``code`` (i, 6): instruction, then
+
+    - MATRIX: bit of the wire, matrix, lane angle or -1, its letter, 0;
+    - PERMUTE: number of the permutation, whether it has signs, 0, 0, 0;
+    - WORD: x mask, z mask, angle, whether of lanes, number of Y letters.
+
+    ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
+    (g, 3): letter, which, 0 of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin.
+    ``sources`` and ``targets`` (p, N): amplitude k comes from ``sources[k]``, amplitude k goes to ``targets[k]``;
+    ``signs`` (p, N) of amplitude k after it. ``sweep``: the (name, wires) that moved onto the observables.
+    """
+
+    n_wires: int
+    code: NDArray[np.int64]
+    start: NDArray[np.int64]
+    factors: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+    sources: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    signs: NDArray[np.int8]
+    sweep: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A circuit without its numbers: (name, wires) of ops, and which column each angle reads."""
+
+    n_wires: int
+    ops: tuple[tuple[str, tuple[int, ...]], ...]
+    angles: tuple[Angle, ...]
+
+
+@dataclass
+class _Lowering:
+    """State of the pass over the ops: open permutation, pending factors per wire, what was emitted."""
+
+    n_wires: int
+    code: list[tuple[int, ...]] = field(default_factory=list)
+    matrices: list[list[Factor]] = field(default_factory=list)
+    sweeps: list[list[tuple[str, tuple[int, ...]]]] = field(default_factory=list)
+    open: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    pending: dict[int, list[Factor]] = field(default_factory=dict)
+    start: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    touched: set[int] = field(default_factory=set)
+
+    def bit(self, wire: int) -> int:
+        return self.n_wires - 1 - wire
+
+    @property
+    def swept(self) -> set[int]:
+        """Wires of the open permutation."""
+        return {wire for _, wires in self.open for wire in wires}
+
+    def flush_wires(self, wires: Iterable[int]) -> None:
+        """Emit the pending matrices of wires, and before them the open permutation where it comes before them."""
+        waiting = [wire for wire in wires if self.pending.get(wire)]
+        if not self.swept.isdisjoint(waiting):
+            self.flush_sweep()
+        for wire in waiting:
+            for run in _runs(self.pending.pop(wire)):
+                self._matrix(wire, run)
+
+    def flush_sweep(self) -> None:
+        if self.open:
+            signed = any(name == "cz" or name == "z" for name, _ in self.open)
+            self.code.append((PERMUTE, len(self.sweeps), int(signed), 0, 0, 0))
+            self.sweeps.append(self.open)
+            self.open = []
+
+    def _matrix(self, wire: int, run: list[Factor]) -> None:
+        lane, letter = -1, 0
+        if run[0].lane:
+            lane, letter = run[0].which, run[0].letter
+            run = run[1:]
+        number = len(self.matrices)
+        self.matrices.append(run)
+        if wire not in self.touched and wire not in self.start:
+            self.start[wire] = (number, lane, letter)
+        else:
+            self.code.append((MATRIX, self.bit(wire), number, lane, letter, 0))
+        self.touched.add(wire)
+
+    def one_wire(self, wire: int, factor: Factor) -> None:
+        self.pending.setdefault(wire, []).append(factor)
+
+    def sweep(self, name: str, wires: tuple[int, ...]) -> None:
+        self.flush_wires(wires)
+        self.open.append((name, wires))
+        self.touched.update(wires)
+
+    def word(self, letters: str, wires: tuple[int, ...], angle: Angle) -> None:
+        self.flush_wires(wires)
+        if not self.swept.isdisjoint(wires):
+            self.flush_sweep()
+        x = sum(1 << self.bit(wire) for letter, wire in zip(letters, wires, strict=True) if letter in "XY")
+        z = sum(1 << self.bit(wire) for letter, wire in zip(letters, wires, strict=True) if letter in "YZ")
+        self.code.append((WORD, x, z, angle.which, int(angle.lane), letters.count("Y") % 4))
+        self.touched.update(wires)
+
+
+def _runs(factors: list[Factor]) -> Iterable[list[Factor]]:
+    """Parts of a run on one wire that are one matrix each: at most one angle of lanes, and that one first."""
+    part: list[Factor] = []
+    for factor in factors:
+        if factor.lane and part:
+            yield part
+            part = []
+        part.append(factor)
+    yield part
+
+
+def structure(circuit: Circuit) -> tuple[Structure, tuple[int, ...], tuple[int, ...]]:
+    """Return the circuit without its numbers, and the columns of its angles that are shared and that are of lanes.
+
+    Lanes that read equal slots are one, since re-uploading circuits read the same input again and again.
+    """
+    return _structure(circuit)
+
+
+@lru_cache(maxsize=1024)
+def _structure(circuit: Circuit) -> tuple[Structure, tuple[int, ...], tuple[int, ...]]:
+    shared: list[int] = []
+    lanes: dict[object, tuple[int, int]] = {}
+    angles: list[Angle] = []
+    for column, (slot, common) in enumerate(zip(circuit.slots, circuit.shared, strict=True)):
+        if common:
+            angles.append(Angle(len(shared), False))
+            shared.append(column)
+        else:
+            number, _ = lanes.setdefault(slot, (len(lanes), column))
+            angles.append(Angle(number, True))
+    ops = tuple((op.name, op.wires) for op in circuit.ops)
+    return Structure(circuit.n_wires, ops, tuple(angles)), tuple(shared), tuple(column for _, column in lanes.values())
+
+
+@lru_cache(maxsize=64)
+def lower(given: Structure, cone: frozenset[int] | None = None) -> Program:
+    """Return the program of a structure.
+
+    With ``cone``, the wires that observables touch, ops that cannot influence them are left out and the last
+    permutation becomes ``sweep``, through which observables must be pulled back; without, the program prepares the
+    state itself. Cost O(ops + permutations N).
+    """
+    state = _Lowering(given.n_wires)
+    angles = iter(given.angles)
+    taken = [next(angles) if GATES[name].generator else None for name, _ in given.ops]
+    for (name, wires), angle in zip(*_in_cone(given.ops, taken, cone), strict=True):
+        _lower_op(state, name, wires, angle)
+    state.flush_wires(wire for wire in range(given.n_wires) if wire not in state.swept)
+    sweep: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    if cone is not None and not any(state.pending.values()):
+        sweep, state.open = tuple(state.open), []
+    state.flush_wires(range(given.n_wires))
+    state.flush_sweep()
+    return _assemble(state, sweep)
+
+
+def _in_cone(
+    ops: Sequence[tuple[str, tuple[int, ...]]], angles: Sequence[Angle | None], cone: frozenset[int] | None
+) -> tuple[list[tuple[str, tuple[int, ...]]], list[Angle | None]]:
+    if cone is None:
+        return list(ops), list(angles)
+    reached, kept = set(cone), []
+    for position in range(len(ops) - 1, -1, -1):
+        if not reached.isdisjoint(ops[position][1]):
+            reached.update(ops[position][1])
+            kept.append(position)
+    kept.reverse()
+    return [ops[position] for position in kept], [angles[position] for position in kept]
+
+
+def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle | None) -> None:
+    gate = GATES[name]
+    if angle is not None and gate.n_wires == 1:
+        state.one_wire(wires[0], Factor(_LETTERS[gate.generator], angle.which, angle.lane))
+    elif angle is not None:
+        state.word(gate.generator, wires, angle)
+    elif gate.n_wires == 1:
+        if name in ("x", "z") and state.open and not state.pending.get(wires[0]):
+            state.sweep(name, wires)
+        elif name != "id":
+            state.one_wire(wires[0], Factor(0, FIXED_NAMES.index(name), False))
+    elif name in SWEEP:
+        state.sweep(name, wires)
+    else:
+        before, middle, after = _CONTROLLED[name]
+        state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(before), False))
+        state.sweep(middle, wires)
+        state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(after), False))
+
+
+def _assemble(state: _Lowering, sweep: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
+    counts = np.cumsum([0, *(len(run) for run in state.matrices)])
+    factors = [(factor.letter, factor.which, 0) for run in state.matrices for factor in run]
+    start = [state.start.get(wire, (-1, -1, 0)) for wire in range(state.n_wires)]
+    moved = [_permutation(gates, state.n_wires) for gates in state.sweeps]
+    size = 2**state.n_wires
+    return Program(
+        state.n_wires,
+        np.array(state.code, dtype=np.int64).reshape(-1, 6),
+        np.array(start, dtype=np.int64),
+        np.array(factors, dtype=np.int64).reshape(-1, 3),
+        counts.astype(np.int64),
+        np.array([parts[0] for parts in moved], dtype=np.int32).reshape(-1, size),
+        np.array([parts[1] for parts in moved], dtype=np.int32).reshape(-1, size),
+        np.array([parts[2] for parts in moved], dtype=np.int8).reshape(-1, size),
+        sweep,
+    )
+
+
+def _permutation(
+    gates: Iterable[tuple[str, tuple[int, ...]]], n_wires: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """Sources, targets, and the sign of each amplitude after the gates."""
+    places = np.arange(2**n_wires)  # where amplitude k is by now
+    flips = np.zeros_like(places)
+
+    def bit(wire: int) -> NDArray[np.int64]:
+        return (places >> (n_wires - 1 - wire)) & 1
+
+    for name, wires in gates:
+        if name == "cx":
+            places = places ^ (bit(wires[0]) << (n_wires - 1 - wires[1]))
+        elif name == "x":
+            places = places ^ (1 << (n_wires - 1 - wires[0]))
+        elif name == "swap":
+            differ = bit(wires[0]) ^ bit(wires[1])
+            places = places ^ (differ << (n_wires - 1 - wires[0])) ^ (differ << (n_wires - 1 - wires[1]))
+        else:  # z and cz
+            flips ^= bit(wires[0]) & bit(wires[-1])
+    sources = np.empty_like(places)
+    sources[places] = np.arange(2**n_wires)
+    return sources, places, (1 - 2 * flips[sources]).astype(np.int8)
