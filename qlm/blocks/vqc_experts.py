@@ -40,7 +40,7 @@ class VQCExpertsConfig:
     expert: str = "dense"
     expansion: int = 1
     rank: int = 4
-    balance: float = 0.01
+    balance: float = 0.05
 
     def __post_init__(self) -> None:
         check_mode(self.quantum)
@@ -52,7 +52,7 @@ class VQCExpertsConfig:
                 )
         if not 1 <= self.top_k <= self.n_experts:
             raise ValueError(
-                f"vqc_experts expects top_k from 1 to the {self.n_experts} experts, got {self.top_k}; choose one of them."
+                f"vqc_experts expects top_k from 1 to the {self.n_experts} experts, got {self.top_k}; change one."
             )
         if not (0 < self.mass <= 1 and 0 <= self.balance < math.inf):
             raise ValueError(

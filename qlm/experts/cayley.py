@@ -17,15 +17,17 @@ def cayley(skew: Tensor) -> Tensor:
     """Return ``U = (I - A)(I + A)^{-1}``, orthogonal with determinant 1, for skew-symmetric A (..., d, d).
 
     ``I + A`` is never singular, since A's eigenvalues are imaginary. Computed by one solve, no inverse: the two
-    factors commute, so ``(I + A) U = I - A``. No eigenvalue of U is -1; A = 0 gives the identity. Cost: ``8/3 d^3``
-    flops. Source: Helfrich, Willmott, Ye, ICML 2018 (arXiv:1707.09520), equation 2.
+    factors commute, so ``(I + A) U = I - A``; in float64, since ``I + A`` is ill-conditioned for large A, and rounded
+    back. No eigenvalue of U is -1; A = 0 gives the identity.
+
+    Cost: ``8/3 d^3`` flops. Source: Helfrich, Willmott, Ye, ICML 2018 (arXiv:1707.09520), equation 2.
 
     >>> cayley(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
     tensor([[ 0., -1.],
             [ 1.,  0.]])
     """
-    eye = torch.eye(skew.shape[-1], dtype=skew.dtype, device=skew.device)
-    return torch.linalg.solve(eye + skew, eye - skew)
+    eye, double = torch.eye(skew.shape[-1], dtype=torch.float64, device=skew.device), skew.double()
+    return torch.linalg.solve(eye + double, eye - double).to(skew.dtype)
 
 
 class CayleyLinear(nn.Module):

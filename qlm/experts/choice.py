@@ -74,7 +74,7 @@ def apply_chosen(experts: Sequence[Callable[[Tensor], Tensor]], x: Tensor, choic
 
 
 class LoadBalance(nn.Module):
-    """A bias per expert that evens the load without an auxiliary loss: ``b_i += step (1 - e load_i)`` after a step.
+    """A bias per expert that evens the load without an auxiliary loss: ``b_i += step (1/e - load_i)``.
 
     ``load_i``, which sums to 1, is an exponential average of the share of choices that fell on expert i. Both are
     buffers: they are part of a checkpoint and move in training alone. In distributed training the first process'
@@ -84,7 +84,7 @@ class LoadBalance(nn.Module):
     >>> balance = LoadBalance(2, step=0.1)
     >>> balance.update(torch.tensor([10, 0]))
     >>> balance.load, balance.bias
-    (tensor([0.5500, 0.4500]), tensor([-0.0100,  0.0100]))
+    (tensor([0.5500, 0.4500]), tensor([-0.0050,  0.0050]))
     """
 
     bias: Tensor
@@ -102,4 +102,4 @@ class LoadBalance(nn.Module):
         total = counts.sum()
         if total > 0:
             self.load.lerp_((counts / total).to(self.load), 1 - _MEMORY)
-            self.bias.add_(self.step * (1 - len(self.load) * self.load))
+            self.bias.add_(self.step * (1 / len(self.load) - self.load))
