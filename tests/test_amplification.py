@@ -119,7 +119,7 @@ def test_generate_writes_accepted_tokens_only(method: str) -> None:
     torch.manual_seed(0)
     model: Any = QLMForCausalLM(QLMConfig(d_model=16, blocks=[{"kind": "harmonic"}])).eval()
     tokenizer = ByteTokenizer()
-    processor = AmplifiedLogits(r"[a-z ,.]", n_wires=4, method=method, search=FixedPoint())
+    processor = AmplifiedLogits(r"[ -~]", n_wires=4, method=method, search=FixedPoint())
     ids = tokenizer(["the", "one"], return_tensors="pt").input_ids
     with torch.no_grad():
         free = model.generate(ids, max_new_tokens=12, do_sample=True, top_k=0)
@@ -127,8 +127,8 @@ def test_generate_writes_accepted_tokens_only(method: str) -> None:
             ids, max_new_tokens=12, do_sample=True, top_k=0, logits_processor=LogitsProcessorList([processor])
         )
     texts = tokenizer.batch_decode(made[:, 3:])
-    assert all(re.fullmatch(r"[a-z ,.]{12}", text) for text in texts)
-    assert not re.fullmatch(r"[a-z ,.]{12}", tokenizer.batch_decode(free[:, 3:])[0])
+    assert all(re.fullmatch(r"[ -~]{12}", text) for text in texts)
+    assert not re.fullmatch(r"[ -~]{12}", tokenizer.batch_decode(free[:, 3:])[0])
     assert len(processor.steps) == 24
     assert [step.position for step in processor.steps[::2]] == list(range(3, 15))
     processor.clear()
