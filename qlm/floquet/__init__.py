@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qlm.floquet.autocorrelators import Autocorrelators, autocorrelators
     from qlm.floquet.disorder import Disorder, draw_disorder
     from qlm.floquet.echo import EchoCorrection, echo_correction
     from qlm.floquet.measured import Measured
@@ -12,9 +11,10 @@ if TYPE_CHECKING:
     from qlm.floquet.phase import PhaseDiagram, phase_diagram
     from qlm.floquet.picture import draw
     from qlm.floquet.prethermal import PrethermalControl, Survival, prethermal_control
+    from qlm.floquet.trajectories import Autocorrelators, autocorrelators
 
 _HOME = {
-    "Autocorrelators": "qlm.floquet.autocorrelators",
+    "Autocorrelators": "qlm.floquet.trajectories",
     "Disorder": "qlm.floquet.disorder",
     "EchoCorrection": "qlm.floquet.echo",
     "Measured": "qlm.floquet.measured",
@@ -22,7 +22,7 @@ _HOME = {
     "PrethermalControl": "qlm.floquet.prethermal",
     "Spectrum": "qlm.floquet.order",
     "Survival": "qlm.floquet.prethermal",
-    "autocorrelators": "qlm.floquet.autocorrelators",
+    "autocorrelators": "qlm.floquet.trajectories",
     "draw": "qlm.floquet.picture",
     "draw_disorder": "qlm.floquet.disorder",
     "echo_correction": "qlm.floquet.echo",

@@ -10,9 +10,9 @@ import torch
 from backends import Backend, open_backend
 from backends.counts import derived_seed
 from circuits.library.floquet import kicked_ising, period_ends
-from qlm.floquet.autocorrelators import bulk_observable
 from qlm.floquet.disorder import Disorder
 from qlm.floquet.measured import Measured
+from qlm.floquet.trajectories import bulk_observable
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 from backends import Backend, open_backend
 from circuits import PauliSum, Z
 from circuits.library.floquet import kicked_ising
-from qlm.floquet.autocorrelators import run_along
 from qlm.floquet.disorder import Disorder
 from qlm.floquet.measured import Measured
+from qlm.floquet.trajectories import run_along
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from backends import Backend, open_backend
 from circuits.library.floquet import kicked_ising
-from qlm.floquet.autocorrelators import bulk_observable, run_along
 from qlm.floquet.disorder import Disorder
 from qlm.floquet.measured import Measured
 from qlm.floquet.order import bulk_pairs, glass_from_pairs, subharmonic_weight
+from qlm.floquet.trajectories import bulk_observable, run_along
 
 
 @dataclass(frozen=True, slots=True)

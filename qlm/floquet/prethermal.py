@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from backends import Backend
 from backends.counts import derived_seed
-from qlm.floquet.autocorrelators import autocorrelators
 from qlm.floquet.disorder import Disorder, draw_disorder
 from qlm.floquet.measured import Measured
 from qlm.floquet.order import survival
+from qlm.floquet.trajectories import autocorrelators
 
 PRETHERMAL_PHI = -0.4
 """The control's uniform coupling, in radians."""
