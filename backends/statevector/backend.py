@@ -60,12 +60,9 @@ class Statevector(Backend):
         request: Request,
     ) -> Estimate:
         _refuse_shots(request)
-        vectors, reached, values = executor.start(circuit, angles), 0, []
-        for count in times:
-            vectors = executor.advance(circuit, reached, count, vectors, angles, not circuit.is_unitary)
-            values.append(executor.expect(circuit, vectors, observables))
-            reached = count
-        return Estimate(torch.stack(values, 1))
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.expectations_along(circuit, angles, observables, times))
+        return Estimate(executor.expect_along(circuit, angles, observables, times))
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         _refuse_shots(request)

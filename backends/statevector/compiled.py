@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backends.statevector import executor, interpreter
 from backends.statevector.fusing import Fused
-from backends.statevector.lowering import Program, Structure, lower, structure
+from backends.statevector.lowering import Program, Structure, lower, lower_along, lower_observed, structure
 from backends.statevector.words import Words, words_of
 from circuits import GATES, Circuit, PauliSum
 from classical_kernels.threads import run_blocks, thread_count
@@ -36,13 +36,26 @@ def expectations(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, 
     """Return ``<O_j>``, shape (B, o), at angles (B, a) of the whole circuit."""
     given, shared, lanes = structure(circuit)
     cone = frozenset(wire for observable in observables for wire in observable.wires)
-    program = lower(given, cone)
+    program = lower_observed(given, cone)
     words = words_of(observables, circuit.n_wires, program.sweep)
 
     def in_torch(angles: Tensor) -> Tensor:
-        return executor.expect(circuit, executor.run(circuit, angles), observables)
+        return executor.expect(circuit, executor.run(circuit, angles), observables)[:, None]
 
-    return _apply(_Task(program, words, given, in_torch), angles, shared, lanes)
+    return _apply(_Task(program, words, given, in_torch), angles, shared, lanes)[:, 0]
+
+
+def expectations_along(
+    circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], times: tuple[int, ...]
+) -> Tensor:
+    """Return ``<O_j>`` after each of the given numbers of ops, shape (B, t, o), in one pass."""
+    given, shared, lanes = structure(circuit)
+    words = words_of(observables, circuit.n_wires)
+
+    def in_torch(angles: Tensor) -> Tensor:
+        return executor.expect_along(circuit, angles, observables, times)
+
+    return _apply(_Task(lower_along(given, times), words, given, in_torch), angles, shared, lanes)
 
 
 def states(circuit: Circuit, angles: Tensor) -> Tensor:
@@ -175,9 +188,10 @@ class _Numbers:
         run_blocks(lambda first, last: interpreter.run(first, last, *shared), self.n_blocks, self.threads)
 
     def expectations(self, words: Words) -> Tensor:
-        values = np.empty((self.n_blocks, len(words.masks), self.lanes), self.angles.dtype)
+        n_times = self.program.n_times
+        values = np.empty((self.n_blocks, n_times * len(words.masks), self.lanes), self.angles.dtype)
         self._run(words, values)
-        rows = self._rows(values)
+        rows = self._rows(values).unflatten(1, (n_times, -1))
         return rows.contiguous() if words.is_identity else rows @ torch.as_tensor(words.table, dtype=self.dtype)
 
     def states(self) -> Tensor:
@@ -197,7 +211,7 @@ class _Numbers:
         else:
             if not words.is_identity:
                 cotangent = cotangent @ torch.as_tensor(words.table.T, dtype=self.dtype)
-            self._run(words, self._blocks(cotangent).numpy(), slopes=found)
+            self._run(words, self._blocks(cotangent.flatten(1)).numpy(), slopes=found)
         shared = of_words.sum(0, dtype=np.float64)
         self._add_matrices(of_matrices.sum(0, dtype=np.float64), shared)
         return self._rows(of_lanes).contiguous(), torch.from_numpy(shared).to(self.dtype)

@@ -52,6 +52,16 @@ def chances(vectors: Tensor, n_wires: int, density: bool) -> Tensor:
     return vectors.reshape(2**n_wires, 2**n_wires, -1).diagonal(dim1=0, dim2=1).real.T
 
 
+def expect_along(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], times: tuple[int, ...]) -> Tensor:
+    """Return ``<O_j>`` after each of the given numbers of ops, shape (b, t, o)."""
+    vectors, reached, values = start(circuit, angles), 0, []
+    for count in times:
+        vectors = advance(circuit, reached, count, vectors, angles, not circuit.is_unitary)
+        values.append(expect(circuit, vectors, observables))
+        reached = count
+    return torch.stack(values, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class _Basis:
     """A circuit that turns commuting words into Z words, and the words."""

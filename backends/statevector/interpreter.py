@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from backends.statevector import kernels as k
-from backends.statevector.lowering import MATRIX, PERMUTE
+from backends.statevector.lowering import MATRIX, PERMUTE, WORD
 
 _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -45,8 +45,11 @@ def prepare(re, im, start, matrices, turned, cos, sin, columns, lanes):
 
 
 @_FAST
-def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes):
-    """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order."""
+def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes, words, values):
+    """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order.
+
+    Expectations of the words go to ``values`` (t w, V), one time after the other; nowhere without words.
+    """
     re, im, sre, sim = planes
     sources, _, signs = moves
     matrices, _, turned, _, _ = fused
@@ -67,9 +70,11 @@ def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scrat
             k.gather(sre, re, sources[a], signs[a], b != 0, lanes)
             k.gather(sim, im, sources[a], signs[a], b != 0, lanes)
             re, im, sre, sim = sre, sim, re, im
-        else:
+        elif operation == WORD:
             word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
             k.word(re, im, n_amplitudes, lanes, a, b, e, cos, sin)
+        else:
+            measure(re, im, sre, words, values, a * words[0].shape[0], lanes)
     return re, im, sre, sim
 
 
@@ -82,7 +87,24 @@ def word_angle(angles, lane_cos, lane_sin, which, of_lanes, cos, sin):
 
 
 @_FAST
-def backward(planes, bra, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes, slopes, out, by_angle):
+def backward(
+    planes,
+    bra,
+    code,
+    start,
+    moves,
+    fused,
+    angles,
+    lane_cos,
+    lane_sin,
+    scratch,
+    lanes,
+    words,
+    cotangents,
+    slopes,
+    out,
+    by_angle,
+):
     """Uncompute a program on state and bra; add to ``slopes`` (m, 3) of matrices, ``out`` (l, V), ``by_angle`` (a,)."""
     re, im, sre, sim = planes
     bre, bim = bra
@@ -113,7 +135,7 @@ def backward(planes, bra, code, start, moves, fused, angles, lane_cos, lane_sin,
             k.ungather(sre, bre, targets[a], signs[a], b != 0, lanes)
             k.ungather(sim, bim, targets[a], signs[a], b != 0, lanes)
             bre, bim, sre, sim = sre, sim, bre, bim
-        else:
+        elif operation == WORD:
             k.overlap_word(three[0], bre, bim, re, im, n_amplitudes, lanes, a, b, e + 3)
             for v in range(lanes):
                 if d:
@@ -123,6 +145,8 @@ def backward(planes, bra, code, start, moves, fused, angles, lane_cos, lane_sin,
             word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
             k.word(re, im, n_amplitudes, lanes, a, b, e + 2, cos, sin)
             k.word(bre, bim, n_amplitudes, lanes, a, b, e + 2, cos, sin)
+        else:
+            observe(re, im, bre, bim, sre, words, cotangents, a * words[0].shape[0], lanes)
     for wire in range(start.shape[0]):
         number, lane = start[wire, 0], start[wire, 1]
         m = lanes << (start.shape[0] - 1 - wire)
@@ -144,9 +168,9 @@ def lane_slopes(three, axis, slopes, out):
 
 
 @_FAST
-def measure(planes, masks, n_diagonal, values, lanes):
-    """Expectations (w, V) of words: diagonal ones from one Walsh transform of the probabilities."""
-    re, im, plane, _ = planes
+def measure(re, im, plane, words, values, first, lanes):
+    """Write expectations of words to rows ``first ...``: diagonal ones by a Walsh transform of the probabilities."""
+    masks, n_diagonal = words
     size = re.shape[0]
     if n_diagonal:
         for t in range(size):
@@ -156,30 +180,29 @@ def measure(planes, masks, n_diagonal, values, lanes):
         x, z, n_y = masks[w]
         if w < n_diagonal:
             for v in range(lanes):
-                values[w, v] = plane[z * lanes + v]
+                values[first + w, v] = plane[z * lanes + v]
         else:
-            k.overlap_word(values[w], re, im, re, im, size // lanes, lanes, x, z, n_y)
+            k.overlap_word(values[first + w], re, im, re, im, size // lanes, lanes, x, z, n_y)
 
 
 @_FAST
-def observe(planes, bra, masks, n_diagonal, cotangents, lanes):
-    """Write the bra ``sum_w c_w P_w |psi>`` for cotangents (w, V)."""
-    re, im, plane, _ = planes
-    bre, bim = bra
+def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
+    """Add ``sum_w c_w P_w |psi>`` to the bra, for cotangents in rows ``first ...``."""
+    masks, n_diagonal = words
     size = re.shape[0]
     for t in range(size):
         plane[t] = 0
     for w in range(n_diagonal):
         at = masks[w, 1] * lanes
         for v in range(lanes):
-            plane[at + v] += cotangents[w, v]
+            plane[at + v] += cotangents[first + w, v]
     k.walsh(plane, size, lanes)
     for t in range(size):
-        bre[t] = plane[t] * re[t]
-        bim[t] = plane[t] * im[t]
+        bre[t] += plane[t] * re[t]
+        bim[t] += plane[t] * im[t]
     for w in range(n_diagonal, masks.shape[0]):
         x, z, n_y = masks[w]
-        k.add_word(bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[w])
+        k.add_word(bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[first + w])
 
 
 @_FAST
@@ -195,7 +218,7 @@ def write_states(planes, states, first, lanes):
 
 @_FAST
 def read_bra(bra, cotangents, first, lanes):
-    """Half the cotangents (B, N, 2) of a block's states: ``dL = Re <c|d psi> = 2 Re <bra|d psi>``."""
+    """Half the cotangents (B, N, 2) of a block's states, ``dL = Re <c|d psi> = 2 Re <bra|d psi>``; 0 where none are."""
     bre, bim = bra
     for t in range(bre.shape[0]):
         bre[t], bim[t] = 0, 0
@@ -210,13 +233,12 @@ def read_bra(bra, cotangents, first, lanes):
 def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states, slopes, lanes, is_backward):
     """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
 
-    ``words`` (masks, number of diagonal ones) and their ``values`` (b, w, V), or without words ``states`` (B, N, 2):
-    results on the way forth, cotangents on the way back. There ``slopes`` are added up: of matrices (b, m, 3), of lanes
-    (b, l, V), of shared angles (b, a).
+    ``values`` (b, t w, V) of ``words`` (masks, number of diagonal ones) at each MEASURE, and final ``states``
+    (B, N, 2), either of them empty: results on the way forth, cotangents on the way back. There ``slopes`` are added
+    up: of matrices (b, m, 3), of lanes (b, l, V), of shared angles (b, a).
     """
     code, start, moves = program
     fused, angles = numbers
-    masks, n_diagonal = words
     of_matrices, of_lanes, of_angles = slopes
     n_wires = start.shape[0]
     size = lanes << n_wires
@@ -229,14 +251,13 @@ def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states
         empty(values, lanes),
         np.empty((3, lanes), values.dtype),
     )
+    nothing = (words[0][:0], 0)
     for block in range(first, last):
         cos, sin = lane_cos[block], lane_sin[block]
-        planes = forward(planes, code, start, moves, fused, angles, cos, sin, scratch, lanes)
+        asked = nothing if is_backward else words
+        planes = forward(planes, code, start, moves, fused, angles, cos, sin, scratch, lanes, asked, values[block])
         if is_backward:
-            if masks.shape[0]:
-                observe(planes, bra, masks, n_diagonal, values[block], lanes)
-            else:
-                read_bra(bra, states, block * lanes, lanes)
+            read_bra(bra, states, block * lanes, lanes)
             backward(
                 planes,
                 bra,
@@ -249,12 +270,12 @@ def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states
                 sin,
                 scratch,
                 lanes,
+                words,
+                values[block],
                 of_matrices[block],
                 of_lanes[block],
                 of_angles[block],
             )
-        elif masks.shape[0]:
-            measure(planes, masks, n_diagonal, values[block], lanes)
         else:
             write_states(planes, states, block * lanes, lanes)
 

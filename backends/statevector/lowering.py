@@ -12,6 +12,7 @@ Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's nu
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from circuits import GATES, Circuit
 
-MATRIX, PERMUTE, WORD = 0, 1, 2
-"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word."""
+MATRIX, PERMUTE, WORD, MEASURE = 0, 1, 2, 3
+"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word, and the
+observables' expectations here."""
 SWEEP = frozenset(("cx", "cz", "swap"))
 _QUARTER = 2**-0.5
 _LETTERS = {"X": 1, "Y": 2, "Z": 3}
@@ -34,6 +36,10 @@ _FIXED = {
 FIXED_NAMES = tuple(_FIXED)
 FIXED_MATRICES = np.stack([_FIXED[name] for name in FIXED_NAMES])
 """Matrices of the gates without angle on one wire, by their number."""
+
+
+Gate = tuple[str, tuple[int, ...]]
+"""A gate's name and wires."""
 
 
 class Factor(NamedTuple):
@@ -57,12 +63,14 @@ class Program:
 
     - MATRIX: bit of the wire, matrix, lane angle or -1, its letter, 0;
     - PERMUTE: number of the permutation, whether it has signs, 0, 0, 0;
-    - WORD: x mask, z mask, angle, whether of lanes, number of Y letters.
+    - WORD: x mask, z mask, angle, whether of lanes, number of Y letters;
+    - MEASURE: number of the time, 0, 0, 0, 0.
 
     ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
     (g, 3): letter, which, 0 of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin.
     ``sources`` and ``targets`` (p, N): amplitude k comes from ``sources[k]``, amplitude k goes to ``targets[k]``;
-    ``signs`` (p, N) of amplitude k after it. ``sweep``: the (name, wires) that moved onto the observables.
+    ``signs`` (p, N) of amplitude k after it. ``sweep``: the gates that moved onto the observables. ``n_times`` counts
+    MEASURE.
     """
 
     n_wires: int
@@ -73,7 +81,8 @@ class Program:
     sources: NDArray[np.int32]
     targets: NDArray[np.int32]
     signs: NDArray[np.int8]
-    sweep: tuple[tuple[str, tuple[int, ...]], ...]
+    sweep: tuple[Gate, ...]
+    n_times: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Structure:
     """A circuit without its numbers: (name, wires) of ops, and which column each angle reads."""
 
     n_wires: int
-    ops: tuple[tuple[str, tuple[int, ...]], ...]
+    ops: tuple[Gate, ...]
     angles: tuple[Angle, ...]
 
 
@@ -92,11 +101,12 @@ class _Lowering:
     n_wires: int
     code: list[tuple[int, ...]] = field(default_factory=list)
     matrices: list[list[Factor]] = field(default_factory=list)
-    sweeps: list[list[tuple[str, tuple[int, ...]]]] = field(default_factory=list)
-    open: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+    sweeps: list[list[Gate]] = field(default_factory=list)
+    open: list[Gate] = field(default_factory=list)
     pending: dict[int, list[Factor]] = field(default_factory=dict)
     start: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
+    n_times: int = 0
 
     def bit(self, wire: int) -> int:
         return self.n_wires - 1 - wire
@@ -115,6 +125,11 @@ class _Lowering:
             for run in _runs(self.pending.pop(wire)):
                 self._matrix(wire, run)
 
+    def flush(self) -> None:
+        """Emit everything."""
+        self.flush_wires(range(self.n_wires))
+        self.flush_sweep()
+
     def flush_sweep(self) -> None:
         if self.open:
             signed = any(name == "cz" or name == "z" for name, _ in self.open)
@@ -129,11 +144,15 @@ class _Lowering:
             run = run[1:]
         number = len(self.matrices)
         self.matrices.append(run)
-        if wire not in self.touched and wire not in self.start:
+        if wire not in self.touched and not self.n_times:
             self.start[wire] = (number, lane, letter)
         else:
             self.code.append((MATRIX, self.bit(wire), number, lane, letter, 0))
         self.touched.add(wire)
+
+    def measure(self) -> None:
+        self.code.append((MEASURE, self.n_times, 0, 0, 0, 0))
+        self.n_times += 1
 
     def one_wire(self, wire: int, factor: Factor) -> None:
         self.pending.setdefault(wire, []).append(factor)
@@ -189,39 +208,66 @@ def _structure(circuit: Circuit) -> tuple[Structure, tuple[int, ...], tuple[int,
 
 
 @lru_cache(maxsize=64)
-def lower(given: Structure, cone: frozenset[int] | None = None) -> Program:
-    """Return the program of a structure.
+def lower(given: Structure) -> Program:
+    """Return the program that prepares the state. Cost O(ops + permutations N), as for the other two."""
+    state = _lowered(given, _gates(given))
+    state.flush()
+    return _assemble(state)
 
-    With ``cone``, the wires that observables touch, ops that cannot influence them are left out and the last
-    permutation becomes ``sweep``, through which observables must be pulled back; without, the program prepares the
-    state itself. Cost O(ops + permutations N).
+
+@lru_cache(maxsize=64)
+def lower_observed(given: Structure, cone: frozenset[int]) -> Program:
+    """Return the program that measures observables on the wires of ``cone`` at the end.
+
+    Ops that cannot influence them are left out, and the last permutation becomes ``sweep``, through which the
+    observables must be pulled back.
     """
-    state = _Lowering(given.n_wires)
-    angles = iter(given.angles)
-    taken = [next(angles) if GATES[name].generator else None for name, _ in given.ops]
-    for (name, wires), angle in zip(*_in_cone(given.ops, taken, cone), strict=True):
-        _lower_op(state, name, wires, angle)
+    state = _lowered(given, _in_cone(_gates(given), cone))
     state.flush_wires(wire for wire in range(given.n_wires) if wire not in state.swept)
-    sweep: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    if cone is not None and not any(state.pending.values()):
+    sweep: tuple[Gate, ...] = ()
+    if not any(state.pending.values()):
         sweep, state.open = tuple(state.open), []
-    state.flush_wires(range(given.n_wires))
-    state.flush_sweep()
+    state.flush()
+    state.measure()
     return _assemble(state, sweep)
 
 
-def _in_cone(
-    ops: Sequence[tuple[str, tuple[int, ...]]], angles: Sequence[Angle | None], cone: frozenset[int] | None
-) -> tuple[list[tuple[str, tuple[int, ...]]], list[Angle | None]]:
-    if cone is None:
-        return list(ops), list(angles)
+@lru_cache(maxsize=64)
+def lower_along(given: Structure, times: tuple[int, ...]) -> Program:
+    """Return the program that measures after each of the given numbers of ops, ascending."""
+    gates, state = _gates(given), _Lowering(given.n_wires)
+    for first, last in pairwise((0, *times)):
+        for name, wires, angle in gates[first:last]:
+            _lower_op(state, name, wires, angle)
+        state.flush()
+        state.measure()
+    return _assemble(state)
+
+
+_Placed = tuple[str, tuple[int, ...], Angle | None]
+
+
+def _gates(given: Structure) -> list[_Placed]:
+    """The ops with their angles."""
+    angles = iter(given.angles)
+    return [(name, wires, next(angles) if GATES[name].generator else None) for name, wires in given.ops]
+
+
+def _lowered(given: Structure, gates: Iterable[_Placed]) -> _Lowering:
+    state = _Lowering(given.n_wires)
+    for name, wires, angle in gates:
+        _lower_op(state, name, wires, angle)
+    return state
+
+
+def _in_cone(gates: Sequence[_Placed], cone: frozenset[int]) -> list[_Placed]:
+    """The gates that can influence the wires of the cone."""
     reached, kept = set(cone), []
-    for position in range(len(ops) - 1, -1, -1):
-        if not reached.isdisjoint(ops[position][1]):
-            reached.update(ops[position][1])
-            kept.append(position)
-    kept.reverse()
-    return [ops[position] for position in kept], [angles[position] for position in kept]
+    for gate in reversed(gates):
+        if not reached.isdisjoint(gate[1]):
+            reached.update(gate[1])
+            kept.append(gate)
+    return kept[::-1]
 
 
 def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle | None) -> None:
@@ -244,7 +290,7 @@ def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle 
         state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(after), False))
 
 
-def _assemble(state: _Lowering, sweep: tuple[tuple[str, tuple[int, ...]], ...]) -> Program:
+def _assemble(state: _Lowering, sweep: tuple[Gate, ...] = ()) -> Program:
     counts = np.cumsum([0, *(len(run) for run in state.matrices)])
     factors = [(factor.letter, factor.which, 0) for run in state.matrices for factor in run]
     start = [state.start.get(wire, (-1, -1, 0)) for wire in range(state.n_wires)]
@@ -260,12 +306,11 @@ def _assemble(state: _Lowering, sweep: tuple[tuple[str, tuple[int, ...]], ...]) 
         np.array([parts[1] for parts in moved], dtype=np.int32).reshape(-1, size),
         np.array([parts[2] for parts in moved], dtype=np.int8).reshape(-1, size),
         sweep,
+        state.n_times,
     )
 
 
-def _permutation(
-    gates: Iterable[tuple[str, tuple[int, ...]]], n_wires: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+def _permutation(gates: Iterable[Gate], n_wires: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Sources, targets, and the sign of each amplitude after the gates."""
     places = np.arange(2**n_wires)  # where amplitude k is by now
     flips = np.zeros_like(places)
