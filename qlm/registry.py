@@ -23,6 +23,8 @@ BLOCKS: dict[str, str] = {
 
 HEADS: dict[str, str] = {
     "born_circuit": "qlm.heads.born_circuit:BornCircuit",
+    "born_low_rank": "qlm.heads.born_low_rank:BornLowRank",
+    "born_mps": "qlm.heads.born_mps:BornMPSHead",
     "linear": "qlm.heads.linear:LinearHead",
 }
 """Kind of head -> module:class."""

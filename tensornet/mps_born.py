@@ -74,23 +74,26 @@ class BornMPS:
         return torch.stack(digits[::-1], -1)
 
     def rows(self) -> Tensor:
-        """Return the vectors ``G_1[d_1] ... G_K[d_K]`` (v, a), up to one common scale: amplitudes are ``l . row``.
+        """Return the vectors ``G_1[d_1] ... G_K[d_K]`` (v, a): amplitudes are ``l . row``. Cost O(size b^2)."""
+        dense, log_scale = self._scaled_rows()
+        return dense * log_scale.exp()
 
-        Cost O(size b^2), more than that of a ``log_prob`` for a few integers.
-        """
-        dense = self.cores[-1][..., 0].T
-        n_rows = self.n_kept
+    def _scaled_rows(self) -> tuple[Tensor, Tensor]:
+        """The rows divided by a common scale, and its logarithm."""
+        dense, n_rows = self.cores[-1][..., 0].T, self.n_kept
+        log_scale = dense.real.new_zeros(())
         for place in range(len(self.cores) - 2, -1, -1):
             below = math.prod(core.shape[1] for core in self.cores[place + 1 :])
             used = -(-n_rows // below)
             core = self.cores[place][:, : min(used, self.cores[place].shape[1])]
             dense = torch.einsum("adb,wb->dwa", core, dense).flatten(0, 1)
-            dense = dense / _scale(dense.abs().max())
-        return dense[:n_rows]
+            scale = _scale(dense.abs().max())
+            dense, log_scale = dense / scale, log_scale + scale.log()
+        return dense[:n_rows], log_scale
 
     def log_probs(self, left: Tensor) -> Tensor:
         """Return ``log p(v | l)`` of all integers, (n, v): they sum to one. Cost O(size (b^2 + n a))."""
-        masses = squared_modulus(self._checked(left) @ self.rows().T)
+        masses = squared_modulus(self._checked(left) @ self._scaled_rows()[0].T)
         return log_or_minus_infinity(masses) - masses.sum(-1, keepdim=True).log()
 
     def log_prob(self, left: Tensor, integers: Tensor) -> Tensor:
