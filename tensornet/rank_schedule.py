@@ -1,9 +1,10 @@
-"""Per-token ranks: drawing them for training, checking them, and a gradient through the choice."""
+"""Per-token ranks: drawing them for training, keeping their mean in a budget, computing group by group, a gradient
+through the choice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def nested_ranks(
@@ -27,6 +28,86 @@ def nested_ranks(
     device = generator.device if generator is not None else torch.device("cpu")
     picks = torch.randint(len(choices), (n,), generator=generator, device=device)
     return torch.tensor(list(choices), device=device)[picks]
+
+
+class RankBudget(nn.Module):
+    """An offset on tokens' levels that keeps the mean rank below ``budget``, learnt from past training steps alone.
+
+    A token of level s (in [0, R - 1], before rounding) gets ``ranks[round(clamp(s - offset, 0, R - 1))]``. After each
+    training step the histogram of its levels enters an exponential average over steps (half of it is older than about
+    14), and the offset becomes the smallest one at which the mean rank under that average is at most 98 % of the
+    budget. So a token's rank depends on its own level and on earlier steps, never on other tokens of its batch or
+    text. In evaluation the offset stands still. Both are buffers, hence in checkpoints.
+
+    Raises ValueError for a budget below the smallest rank. Cost: O(tokens + bins) a step.
+
+    >>> budget = RankBudget((2, 4, 8), budget=4.0)
+    >>> levels = torch.linspace(0, 2, 100)
+    >>> budget.observe(levels)
+    >>> bool(torch.tensor([2.0, 4.0, 8.0])[(levels - budget.offset).clamp(0, 2).round().long()].mean() <= 4.0)
+    True
+    """
+
+    offset: Tensor
+    average: Tensor
+    RATE = 0.05
+    AIM = 0.98
+    BINS_PER_LEVEL = 128
+
+    def __init__(self, ranks: Sequence[int], budget: float) -> None:
+        super().__init__()
+        if not budget >= ranks[0]:
+            raise ValueError(f"expected a mean rank of at least {ranks[0]}, the smallest rank, got {budget}; raise it")
+        self.ranks, self.budget = tuple(ranks), float(budget)
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("average", torch.zeros(self.BINS_PER_LEVEL * (len(ranks) - 1) + 1))
+
+    @torch.no_grad()
+    def observe(self, levels: Tensor) -> None:
+        """Take one training step's levels, of any shape, into the average and move the offset; nothing for no level."""
+        if not levels.numel():
+            return
+        bins = (levels.flatten() * self.BINS_PER_LEVEL).round().long().clamp(0, len(self.average) - 1)
+        share = torch.bincount(bins, minlength=len(self.average)).to(self.average) / len(bins)
+        self.average.lerp_(share, self.RATE)
+        self.offset.fill_(self._smallest_offset())
+
+    def _smallest_offset(self) -> float:
+        """Of mean ranks at all offsets, one bin apart, the first within the aim; the last offset leaves rank 1 of R."""
+        n = len(self.average)
+        places = torch.arange(n, device=self.average.device)
+        shifted = (places[None, :] - places[:, None]).clamp(min=0) / self.BINS_PER_LEVEL  # (offsets, bins)
+        ranks = torch.tensor(self.ranks, device=places.device, dtype=torch.float64)[shifted.round().long()]
+        means = ranks @ self.average.double() / self.average.double().sum()
+        within = means <= max(self.AIM * self.budget, self.ranks[0] * (1 + 1e-9))
+        return int(within.int().argmax()) / self.BINS_PER_LEVEL
+
+
+def apply_by_rank(
+    function: Callable[[Tensor, int], Tensor], x: Tensor, ranks: Tensor, max_groups: int = 4
+) -> Tensor | None:
+    """Return ``function(tokens, rank)`` for every token at its own rank: tokens sorted by rank, one call per rank.
+
+    ``x`` (n, features), ``ranks`` integers (n,); the result (n, ...) is in the order of ``x``, None for no tokens.
+    Raises ValueError where there are more than ``max_groups`` distinct ranks, since each costs a call.
+
+    >>> apply_by_rank(lambda tokens, rank: rank * tokens, torch.ones(3, 1), torch.tensor([2, 1, 2])).tolist()
+    [[2.0], [1.0], [2.0]]
+    """
+    distinct, counts = ranks.unique(return_counts=True)
+    if len(distinct) > max_groups:
+        raise ValueError(
+            f"expected at most {max_groups} distinct ranks, got {len(distinct)}: {distinct.tolist()}; "
+            "round the ranks to fewer levels or raise max_groups"
+        )
+    if not len(distinct):
+        return None
+    if len(distinct) == 1:
+        return function(x, int(distinct[0]))
+    order = ranks.argsort(stable=True)
+    groups = zip(x[order].split(counts.tolist()), distinct.tolist(), strict=True)
+    y = torch.cat([function(tokens, rank) for tokens, rank in groups])
+    return y[order.argsort()]
 
 
 def rank_straight_through(y_low: Tensor, y_high: Tensor, soft: Tensor) -> Tensor:

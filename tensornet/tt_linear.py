@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tensornet.contraction import Choice, choose, multiply, multiply_masked, reconstruct
 from tensornet.factorise import split_sizes
-from tensornet.rank_schedule import check_rank, check_ranks
+from tensornet.rank_schedule import apply_by_rank, check_rank, check_ranks
 from tensornet.tensor_train import TensorTrain
 from tensornet.train_parameters import fill_canonical, operator_parameters
 
@@ -176,19 +176,10 @@ class TTLinear(nn.Module):
         """
         flat = self._flatten(x)
         check_ranks(ranks, x.shape[:-1], self.max_rank)
-        ranks = ranks.reshape(-1)
-        distinct, counts = ranks.unique(return_counts=True)
-        if len(distinct) > max_groups:
-            raise ValueError(
-                f"expected at most {max_groups} distinct ranks, got {len(distinct)}: {distinct.tolist()}; "
-                "round the ranks to fewer levels or raise max_groups"
-            )
-        if not len(distinct):
+        y = apply_by_rank(self, flat, ranks.reshape(-1), max_groups)
+        if y is None:
             return self(x)  # no tokens: the weights are still touched, so that distributed training does not hang
-        order = ranks.argsort(stable=True)
-        groups = zip(flat[order].split(counts.tolist()), distinct.tolist(), strict=True)
-        y = torch.cat([self(tokens, rank) for tokens, rank in groups])
-        return y[order.argsort()].reshape(*x.shape[:-1], self.out_features)
+        return y.reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         """What `print(layer)` shows."""

@@ -11,17 +11,19 @@ from torch.nn import functional
 
 from qlm.blocks.base import Block, BlockOutput, Context
 from tensornet import TTLinear
-from tensornet.rank_schedule import nested_ranks, rank_straight_through
+from tensornet.rank_schedule import RankBudget, apply_by_rank, nested_ranks, rank_straight_through
 
 
 @dataclass(frozen=True)
 class TTFeedForwardConfig:
     """``expansion``: inner width over d_model; ``ranks``: the bond ranks a token can get, ascending; ``nested``: share
-    of tokens that get a random one of them while training, so that every prefix of a bond stays good."""
+    of tokens that get a random one of them while training, so that every prefix of a bond stays good; ``budget``: the
+    mean rank to stay below, 0 for none (nested draws, which end with training, come on top)."""
 
     expansion: int = 4
     ranks: tuple[int, ...] = (4, 8, 12, 16)
     nested: float = 0.1
+    budget: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranks", tuple(int(rank) for rank in self.ranks))
@@ -29,23 +31,35 @@ class TTFeedForwardConfig:
             raise ValueError(f"tt_feed_forward expects 1 to 4 ascending ranks of at least 1, got {self.ranks}.")
         if not 0 <= self.nested <= 1:
             raise ValueError(f"tt_feed_forward expects nested in [0, 1], got {self.nested}; it is a share of tokens.")
+        if self.budget != 0 and not self.budget >= min(self.ranks):
+            raise ValueError(
+                f"tt_feed_forward expects a budget of at least {min(self.ranks)}, its smallest rank, or 0 for none, "
+                f"got {self.budget}."
+            )
 
 
 @dataclass(frozen=True)
 class RankReport:
-    """What the last call did: the mean rank over all tokens, its counted flops, and those at full rank."""
+    """What the last call did: the mean rank over all tokens, its counted flops, and those at full rank.
+
+    ``offset``: by how many levels the budget lowered each token, 0 without one.
+    """
 
     mean_rank: float
     flops: int
     full_flops: int
+    offset: float = 0.0
 
 
 class TTFeedForward(Block):
     """``h + W_2 gelu(W_1 norm(h))`` with both maps tensor trains cut to a token's rank ``r_t``.
 
-    ``r_t = ranks[round((R - 1) hardness_t)]``, R the number of ranks; full rank where no router came before. Tokens
-    are grouped by rank, so a call costs one reconstruction or contraction per distinct rank. Routed tokens' hardness
-    gets a straight-through gradient: the difference to the output at the next rank.
+    ``r_t = ranks[round((R - 1) hardness_t - offset)]``, R the number of ranks, clamped to the first and last; full
+    rank, or the largest within the budget, where no router came before. The offset is 0 without a budget, else
+    ``RankBudget``'s: it follows the mean rank of past training steps and stands still in evaluation. Tokens are grouped
+    by rank, so a call costs one reconstruction or contraction per distinct rank. Routed tokens' hardness gets a
+    straight-through gradient: the difference to the output at the next rank. With one rank alone it is fixed, whatever
+    the hardness: so a separable circuit, whose entropy is 0, is compared with an entangling one.
 
     Source: Novikov et al. 2015 (arXiv:1509.06569); rank scheduling as in Q-TensorFormer; nested dropout of Rippel et
     al. 2014.
@@ -64,6 +78,7 @@ class TTFeedForward(Block):
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.up = TTLinear(d_model, config.expansion * d_model, max_rank=config.ranks[-1])
         self.down = TTLinear(config.expansion * d_model, d_model, max_rank=config.ranks[-1])
+        self.budget = RankBudget(config.ranks, config.budget) if config.budget else None
         held = min(self.up.max_rank, self.down.max_rank)
         if held < config.ranks[-1]:
             raise ValueError(
@@ -73,7 +88,7 @@ class TTFeedForward(Block):
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
         normed = self.norm(hidden)
-        ranks, soft = self._ranks(hidden, context.hardness)
+        ranks, soft = self._ranks(hidden, context)
         update = self._apply_at(normed, ranks)
         routed = context.routed
         if soft is not None and soft.requires_grad and routed is not None:
@@ -81,12 +96,18 @@ class TTFeedForward(Block):
         self._write_report(ranks)
         return BlockOutput(hidden + update)
 
-    def _ranks(self, hidden: Tensor, hardness: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Ranks (b, l), and the unrounded level (b, l) in [0, R - 1] that they come from."""
+    def _ranks(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """Ranks (b, l), and the unrounded level (b, l) that they come from."""
         table = torch.tensor(self.config.ranks, device=hidden.device)
-        if hardness is None:
-            return torch.full(hidden.shape[:2], self.config.ranks[-1], device=hidden.device), None
-        soft = hardness * (len(table) - 1)
+        if context.hardness is None:
+            allowed = [rank for rank in self.config.ranks if not self.budget or rank <= self.config.budget]
+            return torch.full(hidden.shape[:2], allowed[-1], device=hidden.device), None
+        soft = context.hardness * (len(table) - 1)
+        if self.budget is not None:
+            levels = soft
+            soft = soft - self.budget.offset  # a new tensor: what this step observes moves the next one's
+            if self.training:
+                self.budget.observe(levels.detach() if context.mask is None else levels.detach()[context.mask])
         ranks = table[soft.detach().round().long().clamp(0, len(table) - 1)]
         if self.training and self.config.nested > 0:
             drawn = nested_ranks(ranks.numel(), self.config.ranks).to(ranks).reshape(ranks.shape)
@@ -94,7 +115,14 @@ class TTFeedForward(Block):
         return ranks, soft
 
     def _apply_at(self, normed: Tensor, ranks: Tensor) -> Tensor:
-        return self.down.forward_grouped(functional.gelu(self.up.forward_grouped(normed, ranks)), ranks)
+        """The update of tokens (..., d) at their ranks (...): both maps and what is between them, rank by rank."""
+        update = apply_by_rank(self._at_rank, normed.reshape(-1, normed.shape[-1]), ranks.flatten())
+        if update is None:  # no tokens: the weights are still touched, so that distributed training does not hang
+            return self._at_rank(normed, None)
+        return update.reshape(normed.shape)
+
+    def _at_rank(self, tokens: Tensor, rank: int | None) -> Tensor:
+        return self.down(functional.gelu(self.up(tokens, rank)), rank)
 
     def _with_rank_gradient(
         self, update: Tensor, normed: Tensor, ranks: Tensor, soft: Tensor, routed: Tensor
@@ -115,4 +143,5 @@ class TTFeedForward(Block):
             mean_rank=sum(rank * n for rank, n in counts) / max(1, ranks.numel()),
             flops=sum(layer.plan(n, rank).flops for layer in layers for rank, n in counts if n),
             full_flops=sum(layer.plan(ranks.numel()).flops for layer in layers),
+            offset=0.0 if self.budget is None else float(self.budget.offset),
         )
