@@ -18,13 +18,32 @@ FORMS = ("auto", "linear", "quadratic")
 """How sums over all earlier tokens are computed."""
 NORMALISATIONS = ("kernel", "softmax")
 """What turns similarities into weights."""
-CROSSOVER = {0: 0, 1: 0, 2: 64, 3: 128, 4: 512}
+CROSSOVER = {0: 0, 1: 128, 2: 128, 3: 128, 4: 256, 5: 1024}
 """By wires, the length in tokens beyond which the linear form is the faster one."""
 _SAMPLE = 64
 
 
 def choose_form(length: int, n_wires: int) -> str:
-    """Return "linear" for texts longer than ``CROSSOVER[n_wires]`` tokens, else "quadratic"."""
+    """Return "linear" for texts longer than ``CROSSOVER[n_wires]`` tokens, else "quadratic"; 0 wires: no kernel.
+
+    Time of the quadratic form over that of the linear one, forward and backward, with 64 values, one thread, as
+    ``python -m benchmarks.kernel_attention --only crossover`` measured it (processor time, torch 2.13, Zen 5):
+
+    ======  =====  =====  =====  =====  =====  =====  =====
+    qubits     64    128    256    512   1024   2048   4096
+    ======  =====  =====  =====  =====  =====  =====  =====
+    1        0.52   0.56   1.46   2.48   4.97   9.17  19.21
+    2        0.63   0.55   1.45   2.58   4.09   7.89  15.77
+    3        0.70   0.52   1.18   1.63   3.09   5.30  10.12
+    4        0.35   0.56   0.86   1.33   1.99   3.24   6.26
+    5        0.33   0.42   0.68   0.62   0.85   1.30   2.57
+    ======  =====  =====  =====  =====  =====  =====  =====
+
+    A state of more qubits, 4**n features, was not measured, and is not chosen.
+
+    >>> choose_form(2048, 4), choose_form(128, 4), choose_form(2048, 8)
+    ('linear', 'quadratic', 'quadratic')
+    """
     return "linear" if length > CROSSOVER.get(n_wires, length) else "quadratic"
 
 
@@ -145,6 +164,8 @@ def attend_window(comparer: Comparer, tokens: Tokens, rule: Rule, window: int, s
     fresh = (tokens.keys, tokens.values, tokens.real.to(tokens.values.dtype))
     old = state or tuple(part.new_zeros(len(part), window - 1, *part.shape[2:]) for part in fresh)
     keys, values, real = (torch.cat((past.to(part.dtype), part), 1) for past, part in zip(old, fresh, strict=True))
+    if not tokens.length:
+        return Attended(tokens.values * 1, tokens.values, (keys, values, real), tokens.values.flatten(), "window")
     seen = (real.unfold(1, window, 1) > 0) & tokens.real.unsqueeze(-1)
     part = comparer.part
     if part is None or part.has_states:
@@ -159,8 +180,8 @@ def attend_window(comparer: Comparer, tokens: Tokens, rule: Rule, window: int, s
         form = "pairs"
     banded = values.unfold(1, window, 1).mT
     read = (_weights(found, seen, rule).unsqueeze(-2) @ banded).squeeze(-2)
-    even = seen / seen.sum(-1, keepdim=True).clamp(min=1)
-    uniform = (even.to(read.dtype).unsqueeze(-2) @ banded.detach()).squeeze(-2)
+    even = seen.to(read.dtype)
+    uniform = (even.unsqueeze(-2) @ banded.detach()).squeeze(-2) / even.sum(-1, keepdim=True).clamp(min=1)
     kept = tuple(part[:, tokens.length :].clone() for part in (keys, values, real))
     return Attended(read, uniform, kept, found.detach()[..., :-1][seen[..., :-1]], form)
 
@@ -170,5 +191,5 @@ def _weights(similarities: Tensor, seen: Tensor, rule: Rule) -> Tensor:
     if rule.tau is not None:
         lowest = torch.finfo(similarities.dtype).min  # not -inf: a query of padding sees no key at all
         return torch.softmax((similarities / rule.tau).masked_fill(~seen, lowest), -1) * seen
-    shift = rule.eps / seen.sum(-1, keepdim=True).clamp(min=1)
+    shift = rule.eps / seen.sum(-1, keepdim=True, dtype=similarities.dtype).clamp(min=1)
     return (similarities + shift) * seen / ((similarities * seen).sum(-1, keepdim=True) + rule.eps)

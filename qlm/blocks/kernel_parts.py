@@ -53,9 +53,11 @@ class KernelLayer(QuantumLayer):
 
     def states(self, inputs: Tensor) -> Tensor:
         """Return the states of inputs (n, w) as rows ``[Re | Im]``, shape (n, 2 N)."""
+        self.report = LayerReport(len(inputs), None, 0.0)
+        if not len(inputs):  # as every backend answers an empty batch, also one that holds no states
+            return inputs.new_zeros(0, 2 ** (self.circuit.n_wires + 1)) + 0 * self.weights.sum()
         with self._labelled():
             values = self.backend.state(self.circuit, inputs, self._weights_for(inputs)).values
-        self.report = LayerReport(len(inputs), None, 0.0)
         return torch.cat((values.real, values.imag), -1).to(inputs.dtype)
 
     def overlaps(self, x: Tensor, y: Tensor) -> Tensor:
