@@ -91,9 +91,10 @@ class AmplifiedLogits(LogitsProcessor):
     acceptance, and ``steps`` counts the attempts. On a backend with shots they are relative frequencies, so that
     ``generate(do_sample=True)`` draws one of the accepted shots.
 
-    ``steps`` lists what each call did, row by row; ``clear`` empties it. Raises ValueError when it is built for more
-    than 12 wires or an unknown method; when called, for NaN scores, when none of the kept tokens is accepted (raise
-    n_wires or accept more), and when no shot is.
+    Where every kept token is accepted there is nothing to amplify, and the model's distribution is handed on. A token
+    of probability 0 stays out, even where noise measures it. ``steps`` lists what each call did, row by row; ``clear``
+    empties it. Raises ValueError when it is built for more than 12 wires or an unknown method; when called, for NaN
+    scores, when none of the kept tokens is accepted (raise n_wires or accept more), and when no shot is.
 
     >>> from transformers import LogitsProcessorList
     >>> only_letters = AmplifiedLogits("[a-z]", n_wires=3)
@@ -135,14 +136,15 @@ class AmplifiedLogits(LogitsProcessor):
         found = self._masked(rows) if self.method == "mask" else self._amplified(rows)
         processed = torch.full(scores.shape, -torch.inf, dtype=torch.float64)
         for index, (row, (chances, calls, executions)) in enumerate(zip(rows, found, strict=True)):
-            success = row.good(chances)
+            possible = torch.where(row.chances > 0, chances, 0.0)  # noise measures what an earlier processor ruled out
+            success = row.good(possible)
             if success == 0:
                 raise ValueError(
                     f"AmplifiedLogits expects an accepted shot, got none of {executions} in row {index} at position "
                     f"{position}; raise shots, or allow more iterations."
                 )
             accepted = slice(len(row.tokens) - row.n_accepted, None)
-            processed[index, row.tokens[accepted]] = (chances[row.states[accepted]] / success).log()
+            processed[index, row.tokens[accepted]] = (possible[row.states[accepted]] / success).log()
             self.steps.append(
                 AmplificationStep(position, index, row.good(row.chances), row.dropped, calls, executions, success)
             )

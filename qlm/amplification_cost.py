@@ -87,14 +87,15 @@ class FixedPoint:
 
 @dataclass(frozen=True)
 class CostRow:
-    """One way to draw an accepted token. ``oracle_calls`` and ``gates`` are those of one attempt, which succeeds with
-    ``success_probability``; ``expected_oracle_calls`` is their mean number until an attempt succeeds."""
+    """One way to draw an accepted token. ``oracle_calls`` (in superposition) and ``gates`` are those of one attempt,
+    which succeeds with ``success_probability``; ``expected_calls`` is the mean number of calls until one succeeds,
+    ``(oracle_calls + 1) / success_probability``: the 1 is the check of the token that was measured or drawn."""
 
     p_good: float
     method: str
     oracle_calls: int
     success_probability: float
-    expected_oracle_calls: float
+    expected_calls: float
     gates: int
 
 
@@ -104,15 +105,15 @@ def cost_table(
     """Return what Grover's search, fixed-point search, rejection sampling and the mask cost at each p_good.
 
     ``gates``: primitive gates of the circuit on ``n_wires`` wires with one accepted state, which a simulator multiplies
-    by 2**n_wires amplitudes. Rejection sampling draws from the model and asks the predicate: 1 / p_good calls on
-    average, no gate. The mask asks no oracle: it needs the predicate's table over the kept tokens, which the simulated
-    oracle needs too, and succeeds always. Raises ValueError unless 0 < p_good <= 1.
+    by 2**n_wires amplitudes. Rejection sampling draws from the model and checks: 1 / p_good calls on average, no gate.
+    The mask calls no oracle and succeeds always: it needs the predicate's table over the kept tokens, which the
+    simulated oracle needs too. Raises ValueError unless 0 < p_good <= 1.
 
     >>> for row in cost_table([0.01]):
-    ...     print(f"{row.method:12}{row.oracle_calls:3}{row.success_probability:7.3f}{row.expected_oracle_calls:7.1f}")
-    grover        7  0.995    7.0
-    fixed point   4  0.357   11.2
-    rejection     1  0.010  100.0
+    ...     print(f"{row.method:12}{row.oracle_calls:3}{row.success_probability:7.3f}{row.expected_calls:7.1f}")
+    grover        7  0.995    8.0
+    fixed point   4  0.357   14.0
+    rejection     0  0.010  100.0
     mask          0  1.000    0.0
     """
     searches: tuple[tuple[str, Search], ...] = (
@@ -124,7 +125,7 @@ def cost_table(
     for p_good in shares:
         for name, search in searches:
             calls, success = len(search.phases(p_good)), search.success(p_good)
-            rows.append(CostRow(p_good, name, calls, success, calls / success, none + calls * (once - none)))
-        rows.append(CostRow(p_good, "rejection", 1, p_good, 1 / p_good, 0))
+            rows.append(CostRow(p_good, name, calls, success, (calls + 1) / success, none + calls * (once - none)))
+        rows.append(CostRow(p_good, "rejection", 0, p_good, 1 / p_good, 0))
         rows.append(CostRow(p_good, "mask", 0, 1.0, 0.0, 0))
     return tuple(rows)
