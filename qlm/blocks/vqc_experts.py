@@ -40,7 +40,7 @@ class VQCExpertsConfig:
     expert: str = "dense"
     expansion: int = 1
     rank: int = 4
-    balance: float = 0.05
+    balance: float = 0.02
 
     def __post_init__(self) -> None:
         check_mode(self.quantum)
