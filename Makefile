@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+STAMP_DEV := .venv/.stamp-dev
 STAMP_DOCS := .venv/.stamp-docs
-# What `make` installs. The extras triton and data are left out, because neither the main job nor a test needs them;
-# `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
-EXTRAS := dev,qiskit,pennylane,tensornet
+# What `make run` needs, and what the other targets install on top. The extras triton and data are left out, because no
+# test needs them; `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
+EXTRAS := qiskit
+DEV_EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -19,22 +21,22 @@ run: $(STAMP) ## train the small hybrid model and its twin, print the table; opt
 	$(BIN)/python -m qlm.mainjob $(ARGS)
 
 # Two workers that each compute on one thread: more threads than cores make small tensors slower.
-test: $(STAMP) ## run all tests and docstring examples; options: make test ARGS="-k scan"
+test: $(STAMP_DEV) ## run all tests and docstring examples; options: make test ARGS="-k scan"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
-lint: $(STAMP) ## style, types and the import rules
+lint: $(STAMP_DEV) ## style, types and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-bench: $(STAMP) ## measure scans against a copy, tensor trains against dense layers, and matrix product states
+bench: $(STAMP_DEV) ## measure scans against a copy, tensor trains against dense layers, and matrix product states
 	$(BIN)/python -m benchmarks.scan
 	$(BIN)/python -m benchmarks.tt_linear
 	$(BIN)/python -m benchmarks.mps
 
-backends-table: $(STAMP) ## measure every backend against dense matrices and write README's table of them
+backends-table: $(STAMP_DEV) ## measure every backend against dense matrices and write README's table of them
 	$(BIN)/python -m backends.conformance.table README.md
 
 docs: $(STAMP_DOCS) ## render the tutorials, executed, and the reference into docs/_build/html
@@ -45,14 +47,20 @@ clean: ## remove the environment and everything the tools wrote (runs/ stays)
 	rm -rf .venv build dist docs/_build *.egg-info .hypothesis .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch goes first and alone, so that its pinned version is chosen before anything that depends on it is resolved.
+# torch goes first and alone, so that its pinned version is chosen before anything that depends on it is resolved. The
+# kernels are compiled here rather than at their first use.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridqlm needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": name another with `make PYTHON=python3.11`.")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m backends.statevector.compile
 	@touch $@
 
-$(STAMP_DOCS): $(STAMP)
+$(STAMP_DEV): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(DEV_EXTRAS)]"
+	@touch $@
+
+$(STAMP_DOCS): $(STAMP_DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	@touch $@

@@ -4,9 +4,11 @@ Axis legend: B samples, o observables, w words, l lane angles, a angles of the c
 lanes, N amplitudes, m matrices.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from backends.statevector.words import Words, words_of
 from circuits import GATES, Circuit, PauliSum
 from classical_kernels.threads import run_blocks, thread_count
 
+_LOG = logging.getLogger(__name__)
 MAX_WIRES = 16
 """Above, permutations as tables would outgrow the caches."""
 _LANES = (128, 128, 128, 128, 128, 128, 64, 32, 32, 32, 16, 16, 16, 16, 8, 8, 4)
@@ -185,6 +188,7 @@ class _Numbers:
             self.lanes,
             slopes is not None,
         )
+        _announce()
         run_blocks(lambda first, last: interpreter.run(first, last, *shared), self.n_blocks, self.threads)
 
     def expectations(self, words: Words) -> Tensor:
@@ -228,3 +232,12 @@ class _Numbers:
 @lru_cache(maxsize=2)
 def _no_slopes(kind: np.dtype) -> tuple[NDArray[Any], ...]:
     return np.empty((0, 0, 3), kind), np.empty((0, 0, 0), kind), np.empty((0, 0), kind)
+
+
+@lru_cache(maxsize=1)
+def _announce() -> None:
+    """Say, before the first call, that it takes long where nothing was compiled yet."""
+    folder = interpreter.run.stats.cache_path
+    module = interpreter.__name__.rpartition(".")[2]
+    if folder is None or not any(Path(folder).glob(f"{module}.run-*.nbi")):
+        _LOG.warning("compiling the state-vector kernels for this machine, once; this takes half a minute")
