@@ -235,6 +235,15 @@ def test_survival_depends_on_the_initial_state_in_the_prethermal_regime_alone() 
     assert control.localised.curves.values.shape == (3, 61)
 
 
+def test_neel_and_polarised_states_change_places_where_every_other_field_changes_sign() -> None:
+    """Flipping every other spin negates phi and those h; conjugation negates phi, h and g, which Z on all undoes."""
+    drawn = draw_disorder(5, 3, dtype=torch.float64)
+    mirrored = Disorder(drawn.phi, drawn.h * torch.tensor([-1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64))
+    neel = autocorrelators(drawn, 0.8, 6, initial="01010").sites.values
+    torch.testing.assert_close(autocorrelators(mirrored, 0.8, 6).sites.values, neel, atol=1e-12, rtol=0)
+    assert float((autocorrelators(drawn, 0.8, 6).sites.values - neel).abs().max()) > 0.01
+
+
 def test_one_initial_state_is_no_control() -> None:
     with pytest.raises(ValueError, match="at least 2 initial states, got 1"):
         prethermal_control(4, 5, initials=("0000",))
@@ -253,15 +262,15 @@ def test_echo_changes_nothing_without_noise() -> None:
 def test_echo_correction_undoes_a_noisy_devices_decay() -> None:
     """Near g = 1; the rest, here 0.02, is the noise that the model of one factor per period does not describe."""
     drawn = draw_disorder(5, 3, dtype=torch.float64)
-    truth = echo_correction(drawn, 0.97, 3, "statevector", "01011").raw.values
-    found = echo_correction(drawn, 0.97, 3, "ibm:fake_manila?shots=2000", "01011", seed=0)
+    truth = echo_correction(drawn, 0.97, 2, "statevector", "01011").raw.values
+    found = echo_correction(drawn, 0.97, 2, "ibm:fake_manila?shots=2000", "01011", seed=0)
     lost = (truth - found.raw.values).abs()
-    assert float(lost[3]) > 0.12
+    assert float(lost[2]) > 0.1
     assert bool((found.echo.values[1:] < found.echo.values[:-1]).all())
     rest = (truth - found.corrected.values).abs()
     assert bool((rest <= 3 * found.corrected.stderr + 0.02).all())
     assert float(found.corrected.stderr.max()) < 0.01
-    assert float(rest[3]) < lost[3] / 6
+    assert float(rest[2]) < lost[2] / 5
 
 
 def test_an_echo_that_drowns_in_noise_is_refused() -> None:

@@ -55,9 +55,9 @@ def prethermal_control(
     energy for a long time: states at the edge of its spectrum survive and those in its middle melt, so that one
     lucky state shows period doubling without a time crystal (Mi et al. 2022, Nature 601, 531, figure 3; Ippoliti et
     al. 2021, PRX Quantum 2, 030346). ``initials`` None: the polarised state and the Neel state, which are the two
-    edges (each the mirror image of the other where h = 0), and 0011..., with a wall on every other bond, in the
-    middle. The fields h are random in both. ``seed`` draws the disorder, and the shots where they are counted.
-    Raises ValueError for fewer than 2 states.
+    edges and have equal ensemble means (they change places where every other h changes sign), and 0011..., with a
+    wall on every other bond, in the middle. The fields h are random in both. ``seed`` draws the disorder, and the
+    shots where they are counted. Raises ValueError for fewer than 2 states.
 
     >>> control = prethermal_control(6, 20, instances=4)
     >>> control.localised.dependence < control.prethermal.dependence
