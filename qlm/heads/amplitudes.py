@@ -49,8 +49,8 @@ class AmplitudeHead(Head):
     under autocast. Born's Z is ``z^dagger (W^dagger W) z``, so that ``log_prob`` of given targets needs no sum over the
     vocabulary; softmax has no such form.
 
-    Fresh weights make one component of z and of each row of W equal to 1: psi_v is 1 plus something small, the
-    distribution near uniform, and log p near linear in the parameters, as a softmax head's logits are.
+    Fresh weights make one component of z equal to 1, and of all rows of W alike: psi_v is a constant plus something
+    smaller, the distribution near uniform, and log p near linear in the parameters, as a softmax head's logits are.
     """
 
     report: AmplitudeReport | None = None
