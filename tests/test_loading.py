@@ -9,7 +9,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -45,6 +45,7 @@ def test_loaded_amplitudes_are_the_roots_of_the_distribution(n_wires: int, zeros
         assert np.abs(vector[chances == 0]).max(initial=0.0) < 1e-15
 
 
+@settings(max_examples=50)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-12, 1.0)), min_size=8, max_size=8).filter(any))
 def test_any_distribution_is_loaded(weights: list[float]) -> None:
     chances = np.array(weights) / np.sum(weights)
@@ -189,6 +190,7 @@ def test_diagonal_is_exact_with_its_global_phase(n_wires: int) -> None:
     np.testing.assert_allclose(by_input, np.diag(np.exp(1.3j * phases)), atol=1e-12)
 
 
+@settings(max_examples=50)
 @given(st.sets(st.integers(0, 15)), st.floats(-6, 6))
 def test_phase_on_any_set_is_exact_and_within_its_cost(accepted: set[int], phase: float) -> None:
     circuit = phase_on(4, accepted, phase)
