@@ -13,7 +13,8 @@ from torch import Tensor
 
 from backends import open_backend
 from backends.statevector import compiled, executor
-from backends.statevector.lowering import MATRIX, PERMUTE, WORD, lower, lower_observed, structure
+from backends.statevector.lowering import MATRIX, PERMUTE, WORD, lower, lower_observed
+from backends.statevector.structure import structure
 from backends.statevector.words import words_of
 from circuits import GATES, Circuit, Input, Op, PauliSum, Product, Weight, X, Y, Z
 from circuits.library import angle_encoding, hardware_efficient, reuploading

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from backends.statevector import executor, interpreter
 from backends.statevector.fusing import Fused
-from backends.statevector.lowering import Program, Structure, lower, lower_along, lower_observed, structure
+from backends.statevector.lowering import Program, lower, lower_along, lower_observed
+from backends.statevector.structure import Structure, structure
 from backends.statevector.words import Words, words_of
 from circuits import GATES, Circuit, PauliSum
 from classical_kernels.threads import run_blocks, thread_count

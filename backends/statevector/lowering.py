@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits import GATES, Circuit
+from backends.statevector.structure import Angle, Gate, Structure
+from circuits import GATES
 
 MATRIX, PERMUTE, WORD, MEASURE = 0, 1, 2, 3
 """Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word, and the
@@ -38,23 +39,12 @@ FIXED_MATRICES = np.stack([_FIXED[name] for name in FIXED_NAMES])
 """Matrices of the gates without angle on one wire, by their number."""
 
 
-Gate = tuple[str, tuple[int, ...]]
-"""A gate's name and wires."""
-
-
 class Factor(NamedTuple):
     """One gate on one wire: a fixed one by number, or a rotation about a letter (1, 2, 3 for X, Y, Z) by an angle."""
 
     letter: int  # 0: fixed
     which: int  # number of the fixed matrix, or of the angle
     lane: bool  # the angle differs between samples
-
-
-class Angle(NamedTuple):
-    """Where an op's angle comes from: number ``which`` among the shared angles, or among those of lanes."""
-
-    which: int
-    lane: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +73,6 @@ class Program:
     signs: NDArray[np.int8]
     sweep: tuple[Gate, ...]
     n_times: int
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A circuit without its numbers: (name, wires) of ops, and which column each angle reads."""
-
-    n_wires: int
-    ops: tuple[Gate, ...]
-    angles: tuple[Angle, ...]
 
 
 @dataclass
@@ -181,30 +162,6 @@ def _runs(factors: list[Factor]) -> Iterable[list[Factor]]:
             part = []
         part.append(factor)
     yield part
-
-
-def structure(circuit: Circuit) -> tuple[Structure, tuple[int, ...], tuple[int, ...]]:
-    """Return the circuit without its numbers, and the columns of its angles that are shared and that are of lanes.
-
-    Lanes that read equal slots are one, since re-uploading circuits read the same input again and again.
-    """
-    return _structure(circuit)
-
-
-@lru_cache(maxsize=1024)
-def _structure(circuit: Circuit) -> tuple[Structure, tuple[int, ...], tuple[int, ...]]:
-    shared: list[int] = []
-    lanes: dict[object, tuple[int, int]] = {}
-    angles: list[Angle] = []
-    for column, (slot, common) in enumerate(zip(circuit.slots, circuit.shared, strict=True)):
-        if common:
-            angles.append(Angle(len(shared), False))
-            shared.append(column)
-        else:
-            number, _ = lanes.setdefault(slot, (len(lanes), column))
-            angles.append(Angle(number, True))
-    ops = tuple((op.name, op.wires) for op in circuit.ops)
-    return Structure(circuit.n_wires, ops, tuple(angles)), tuple(shared), tuple(column for _, column in lanes.values())
 
 
 @lru_cache(maxsize=64)
