@@ -34,10 +34,11 @@ class RankBudget(nn.Module):
     """An offset on tokens' levels that keeps the mean rank below ``budget``, learnt from past training steps alone.
 
     A token of level s (in [0, R - 1], before rounding) gets ``ranks[round(clamp(s - offset, 0, R - 1))]``. After each
-    training step the histogram of its levels enters an exponential average over steps (half of it is older than about
-    14), and the offset becomes the smallest one at which the mean rank under that average is at most 98 % of the
-    budget. So a token's rank depends on its own level and on earlier steps, never on other tokens of its batch or
-    text. In evaluation the offset stands still. Both are buffers, hence in checkpoints.
+    training step the histogram of its levels enters an exponential average over steps (half of it is older than 7), and
+    the offset becomes the smallest one at which the mean rank under that average is at most 95 % of the budget; the
+    reserve is for text that is a little harder than the past. So a token's rank depends on its own level and on earlier
+    steps, never on other tokens of its batch or text. In evaluation the offset stands still. Both are buffers, hence in
+    checkpoints.
 
     Raises ValueError for a budget below the smallest rank. Cost: O(tokens + bins) a step.
 
@@ -50,8 +51,8 @@ class RankBudget(nn.Module):
 
     offset: Tensor
     average: Tensor
-    RATE = 0.05
-    AIM = 0.98
+    RATE = 0.1
+    AIM = 0.95
     BINS_PER_LEVEL = 128
 
     def __init__(self, ranks: Sequence[int], budget: float) -> None:

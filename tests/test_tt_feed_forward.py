@@ -164,8 +164,8 @@ def test_the_mean_rank_comes_below_the_budget_and_uses_it(budget: float) -> None
     free = feed_forward()
     free(tokens(8, 500), Context(hardness=hard(8, 500, seed=1000)))
     assert free.report is not None
-    assert block.report.mean_rank > min(0.93 * budget, free.report.mean_rank - 1e-9) - 1e-9
-    assert (block.report.offset == 0) is (free.report.mean_rank <= 0.98 * budget)
+    assert block.report.mean_rank > min(0.9 * budget, free.report.mean_rank - 1e-9) - 1e-9
+    assert (block.report.offset == 0) is (free.report.mean_rank <= 0.95 * budget)
 
 
 def test_the_budget_follows_harder_and_easier_text() -> None:
@@ -176,7 +176,7 @@ def test_the_budget_follows_harder_and_easier_text() -> None:
             block(tokens(2, 64), Context(hardness=hard(2, 64, low, high, seed=step)))
         assert block.report is not None
         means.append((block.report.mean_rank, block.report.offset))
-    assert all(1.6 < mean < 2.15 for mean, _ in means)  # 128 tokens: 2 % below the budget, give or take 0.1
+    assert all(1.6 < mean < 2.15 for mean, _ in means)  # 128 tokens: 5 % below the budget, give or take 0.1
     assert means[1][1] < means[0][1] - 0.5
     assert means[2][1] == pytest.approx(means[0][1], abs=0.1)
 
