@@ -97,7 +97,7 @@ class Fidelity:
 class _HermitianFeatures(torch.autograd.Function):
     """`G = (a + b) a^T + (b - a) b^T` flattened, for rows [a | b]; outer products forward, matrix products backward.
 
-    Autograd would sum over outer products in the backward pass, which costs four times as much.
+    Autograd would sum over outer products in the backward pass, which is slower.
     """
 
     @staticmethod
