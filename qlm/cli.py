@@ -84,8 +84,6 @@ def _pictures(drawn: "dict[str, Circuit]", out: Path) -> None:
 
 def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
     """A family's circuit, or the one in a file."""
-    import inspect
-
     from circuits import Circuit, library
     from circuits._suggest import unknown
     from circuits.interop import openqasm
@@ -98,21 +96,34 @@ def _circuit(name: str, n_wires: int, depth: int | None) -> "Circuit":
             kind = "OpenQASM" if path.suffix == ".qasm" else "JSON"
             raise ValueError(f"draw expects a readable {kind} file, got {path} ({error}); check the path.") from None
         return openqasm.loads(text, drop_measurements=True) if path.suffix == ".qasm" else Circuit.from_json(text)
-    if name not in library.__all__:
-        raise ValueError(unknown("circuit family", name, library.__all__))
-    family = getattr(library, name)
-    parameters = inspect.signature(family).parameters
+    families = _families()
+    if name not in families and name in library.__all__:
+        raise ValueError(f"'{name}' expects arguments that have no flag, got its name alone; draw it from Python.")
+    if name not in families:
+        raise ValueError(unknown("circuit family", name, families) + " A file ends in .json or .qasm.")
     values = {"n_wires": n_wires}
-    if "depth" in parameters:
-        values["depth"] = 1 if depth is None else depth
-    elif depth is not None:
+    repeats = families[name]
+    if depth is not None and repeats is None:
         raise ValueError(f"the family '{name}' expects no depth, got {depth}; leave --depth out.")
-    needed = [
-        key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in values
-    ]
-    if needed:
-        raise ValueError(f"the family '{name}' expects {', '.join(needed)}, which have no flag; draw it from Python.")
-    return family(**values)
+    if repeats is not None:
+        values[repeats] = 1 if depth is None else depth
+    return getattr(library, name)(**values)
+
+
+def _families() -> "dict[str, str | None]":
+    """Circuit families that are a number of wires and of layers alone -> how they call the latter."""
+    import inspect
+
+    from circuits import Circuit, library
+
+    found: dict[str, str | None] = {}
+    for name in library.__all__:
+        signature = inspect.signature(getattr(library, name))
+        needed = {key for key, parameter in signature.parameters.items() if parameter.default is parameter.empty}
+        repeats = next((key for key in ("depth", "reps", "periods") if key in signature.parameters), None)
+        if signature.return_annotation is Circuit and {"n_wires"} <= needed <= {"n_wires", repeats}:
+            found[name] = repeats
+    return found
 
 
 def _circuits_of(model: Path) -> "dict[str, Circuit]":

@@ -158,6 +158,14 @@ def test_a_backend_is_checked() -> None:
     assert "did you mean 'statevector'?" in wrong.stderr
 
 
+def test_draw_lists_families_that_flags_describe() -> None:
+    assert "kicked_ising: 3 wires, 6 inputs" in ok("draw", "kicked_ising", "--wires", 3, "--depth", 2)
+    for name, answer in (("grover", "draw it from Python"), ("reuplod", "did you mean 'reuploading'")):
+        failed = qlm("draw", name)
+        assert failed.exit_code == 2
+        assert answer in failed.stderr
+
+
 def test_draw_knows_families_files_and_models(run: Path, tmp_path: Path) -> None:
     from circuits.draw import text
 
