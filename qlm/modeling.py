@@ -104,7 +104,7 @@ class QLMModel(QLMPreTrainedModel):
         hardness, routed, losses = None, None, []
         for position, block in enumerate(self.layers):
             own = () if state is None else state.blocks[position]
-            output = block(hidden, Context(mask, hardness, routed, own))
+            output = block(hidden, Context(mask, hardness, routed, own, keep=state is not None))
             hidden = output.hidden
             if state is not None:
                 state.blocks[position] = output.state

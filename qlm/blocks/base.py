@@ -16,13 +16,14 @@ class Context:
 
     ``mask`` (b, l): false at padding, None without padding. ``hardness`` (b, l) in [0, 1] and ``routed`` (b, l), from
     the last router before the block, or None. ``state``: the block's own tensors after the previous part, () at the
-    start of a text.
+    start of a text; ``keep``: whether the state after this part will be read, so that a block may spare a costly one.
     """
 
     mask: Tensor | None = None
     hardness: Tensor | None = None
     routed: Tensor | None = None
     state: tuple[Tensor, ...] = ()
+    keep: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,7 +173,7 @@ class KernelAttention(Block):
         queries, keys = self._angles(normed)
         tokens = Tokens(queries.to(wide), keys.to(wide), values.to(wide), real)
         with torch.autocast(hidden.device.type, enabled=False):
-            attended = self._attend(tokens, context.state)
+            attended = self._attend(tokens, context)
         update = self.out(attended.values.to(values.dtype))
         self._write_report(attended, real, update)
         return BlockOutput(hidden + update, attended.state)
@@ -189,10 +189,10 @@ class KernelAttention(Block):
             )
         return mask.to(torch.bool)
 
-    def _attend(self, tokens: Tokens, state: tuple[Tensor, ...]) -> Attended:
+    def _attend(self, tokens: Tokens, context: Context) -> Attended:
         config, comparer = self.config, Comparer(self.core)
         tau = (1.0 if config.twin == "dot" and config.quantum == "twin" else config.tau) if config.by_softmax else None
-        rule = Rule(config.eps, tau)
+        rule, state = Rule(config.eps, tau), context.state
         if config.window:
             return attend_window(comparer, tokens, rule, config.window, state)
         self._refuse_all_pairs(tokens)
@@ -200,7 +200,7 @@ class KernelAttention(Block):
             return attend_softmax(comparer, tokens, tau, state)
         n_wires = 0 if self.core is None else self.circuit.n_wires
         form = choose_form(tokens.length, n_wires) if config.form == "auto" else config.form
-        return attend_all(comparer, tokens, rule, form, state)
+        return attend_all(comparer, tokens, rule, form, state, context.keep)
 
     def _refuse_all_pairs(self, tokens: Tokens) -> None:
         core = self.circuit_core

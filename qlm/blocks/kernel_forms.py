@@ -112,11 +112,13 @@ class Comparer:
         return found[~torch.eye(len(chosen), dtype=torch.bool, device=found.device)]
 
 
-def attend_all(comparer: Comparer, tokens: Tokens, rule: Rule, form: str, state: tuple[Tensor, ...]) -> Attended:
+def attend_all(
+    comparer: Comparer, tokens: Tokens, rule: Rule, form: str, state: tuple[Tensor, ...], keep: bool = True
+) -> Attended:
     """All earlier tokens, weighed ``(K_ts + eps / n_t) / (sum_s K_ts + eps)``, n_t the number of real tokens up to t.
 
     The state (b, f + 1, e + 1) is that of ``causal_linear_attention``, of constant size, in both forms; a text that
-    goes on from a state reads it in the linear form.
+    goes on from a state reads it in the linear form. It is left out unless it is to be kept.
     """
     q, k = comparer.rows(tokens)
     real = tokens.real.to(tokens.values.dtype)
@@ -131,12 +133,12 @@ def attend_all(comparer: Comparer, tokens: Tokens, rule: Rule, form: str, state:
         )
     else:
         sums, total = causal_attention(q, k, tokens.values, mask, shift, comparer.similarity)
-        last = final_state(k, tokens.values, mask, comparer.similarity)
+        last = final_state(k, tokens.values, mask, comparer.similarity) if keep else None
     read = sums / (total + (count == 0)).unsqueeze(-1)  # before its first token a row has read nothing
     written = (tokens.values * real.unsqueeze(-1)).detach().cumsum(1) + past[:, None, :-1]
     uniform = written / count.clamp(min=1).unsqueeze(-1)
     ran = "linear" if state or form == "linear" else "quadratic"
-    return Attended(read, uniform, (last,), comparer.sample(q, k, tokens.real), ran)
+    return Attended(read, uniform, () if last is None else (last,), comparer.sample(q, k, tokens.real), ran)
 
 
 def attend_softmax(comparer: Comparer, tokens: Tokens, tau: float, state: tuple[Tensor, ...]) -> Attended:
