@@ -7,22 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_blocks import SMALL
-from torch import Tensor, nn
+from torch import Tensor
 
 from backends import open_backend
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from circuits import GATES, Circuit, Op, Reset, Z
+from circuits import GATES, Circuit, Op, Reset
 from circuits.library import reuploading
 from qlm import QLMConfig, QLMForCausalLM, measure_entropy
 from qlm import entropy_statistics as statistics
-from qlm.blocks.base import Block, BlockOutput, Context
 from qlm.blocks.quantum_router import QuantumRouter
-from qlm.controls import QuantumPart
 from qlm.entropy_table import CONTROLS, EntropyTable
-from qlm.quantum import QuantumLayer
-from qlm.registry import BLOCKS, block_class
 
 ROUTER = {"kind": "quantum_router", "n_wires": 3, "depth": 1}
 HARMONIC = {"kind": "harmonic", "taus": [4.0, 16.0]}
@@ -260,74 +255,6 @@ def test_a_circuit_with_resets_is_not_called_pure() -> None:
     damped = Circuit(2, (*circuit.ops, *Reset((1,)), Op("ry", (0,), (0.3,))))
     found = measure_entropy(build({"kind": "quantum_router", "circuit": damped.to_json()}), TEXT)
     assert not found.about.is_pure("0.quantum_router")
-
-
-@pytest.mark.parametrize("kind", [kind for kind in BLOCKS if block_class(kind).holds_circuit])
-def test_every_block_that_holds_a_circuit_is_measured(kind: str) -> None:
-    """Each token's entropy is the one of the block's own circuit at the block's own angles, in every circuit mode."""
-    model = disturb(build(HARMONIC, {"kind": kind, **SMALL.get(kind, {})}))
-    name = f"1.{kind}"
-    found = measure_entropy(model, TEXT, n_shuffles=2)
-    cut = found.about.cut(name)
-    assert found.blocks() == (name,)
-    assert min(found.entropy) >= 0
-    if cut.unitary:
-        assert max(found.entropy) <= cut.max_entropy + 1e-12
-    direct: list[Estimate] = []
-
-    def look(block: Any, args: tuple[Tensor, Context]) -> None:
-        core = block.circuit_core
-        angles = block.angles(args[0][0, 1:]).double()
-        direct.append(core.layer.backend.entropy(core.layer.circuit, angles, core.layer.weights.double(), core.wires))
-
-    handle = model.model.layers[1].register_forward_pre_hook(look)
-    with torch.no_grad():
-        model(torch.tensor([[256, *TEXT.encode()]]))
-    handle.remove()
-    assert found.select("trained").entropy == pytest.approx(direct[0].values.tolist(), abs=1e-12)
-    for mode in ("twin", "off"):
-        with pytest.raises(ValueError, match="expects a model with a circuit"):
-            measure_entropy(build(HARMONIC, {"kind": kind, **SMALL.get(kind, {}), "quantum": mode}), TEXT)
-
-
-class _Part(QuantumPart):
-    """A quantum part that is no ``CircuitCore``: a layer, and side A."""
-
-    def __init__(self, circuit: Circuit) -> None:
-        super().__init__()
-        self.layer = QuantumLayer(circuit, (Z(0),))
-        self.wires = (1,)
-
-
-class _OwnBlock(Block):
-    """Somebody's own block: nothing but the two names that measuring asks for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.circuit_core = _Part(reuploading(2, 2))
-        self.encode = nn.Linear(8, 2)
-
-    def angles(self, hidden: Tensor) -> Tensor:
-        return self.encode(hidden)
-
-    def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        return BlockOutput(hidden)
-
-
-def test_a_block_of_another_kind_needs_two_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Any = build(HARMONIC, ROUTER)
-    own = _OwnBlock()
-    model.model.layers[1] = own
-    monkeypatch.setattr("qlm.entropy.at_step_zero", lambda model, seed: model)
-    found = measure_entropy(model, TEXT)
-    assert found.about.cut("1.quantum_router").wires == (1,)
-    part = own.circuit_core
-    with torch.no_grad():
-        stream = model.model.layers[0](model.model.embed(torch.tensor([[256, *TEXT.encode()]])), Context()).hidden
-        direct = part.layer.backend.entropy(
-            part.layer.circuit, own.angles(stream[0, 1:]).double(), part.layer.weights.double(), (1,)
-        )
-    assert found.select("trained").entropy == pytest.approx(direct.values.tolist(), abs=1e-12)
 
 
 def test_a_text_longer_than_one_call_is_measured_in_order(
