@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from tensornet.tensor_train import TensorTrain, unfolding_bounds
     from tensornet.tt_embedding import TTEmbedding
     from tensornet.tt_linear import TTLinear
-    from tensornet.tucker import Tucker, TuckerLinear
+    from tensornet.tucker import Tucker
+    from tensornet.tucker_linear import TuckerLinear
 
 _HOME = {
     "BornMPS": "tensornet.mps_born",
@@ -19,7 +20,7 @@ _HOME = {
     "TTLinear": "tensornet.tt_linear",
     "TTEmbedding": "tensornet.tt_embedding",
     "Tucker": "tensornet.tucker",
-    "TuckerLinear": "tensornet.tucker",
+    "TuckerLinear": "tensornet.tucker_linear",
     "balanced_factors": "tensornet.factorise",
     "nested_ranks": "tensornet.rank_schedule",
     "rank_straight_through": "tensornet.rank_schedule",
