@@ -56,7 +56,7 @@ print(f"random states of 2 + 2 wires: {page_entropy(4, 4):.4f} nats on average")
 # %%
 print(reuploading(4, 1).draw())
 corpus = load_corpus("python-docs")
-STEPS, BATCH, LENGTH = 60, 8, 48
+STEPS, BATCH, LENGTH = 40, 8, 48
 
 
 @dataclass(frozen=True)
