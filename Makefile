@@ -31,10 +31,9 @@ lint: $(STAMP_DEV) ## style, types and the import rules
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-bench: $(STAMP_DEV) ## measure scans against a copy, tensor trains against dense layers, and matrix product states
-	$(BIN)/python -m benchmarks.scan
-	$(BIN)/python -m benchmarks.tt_linear
-	$(BIN)/python -m benchmarks.mps
+BENCHMARKS := scan tt_linear mps statevector kernel_attention time_crystal entropy ranks born_head
+bench: $(STAMP_DEV) ## run all benchmarks; some of them: make bench BENCHMARKS="scan mps"
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
 
 backends-table: $(STAMP_DEV) ## measure every backend against dense matrices and write README's table of them
 	$(BIN)/python -m backends.conformance.table README.md

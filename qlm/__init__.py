@@ -8,29 +8,38 @@ import circuits
 from qlm.auto_classes import register_when_imported
 
 if TYPE_CHECKING:
+    from qlm.amplification import AmplifiedLogits
     from qlm.config import QLMConfig
     from qlm.entropy import measure_entropy
     from qlm.modeling import QLMForCausalLM, QLMModel
+    from qlm.natural_gradient import QuantumNaturalGradient
+    from qlm.probabilities import ProbabilityLayer
     from qlm.quantum import QuantumLayer
     from qlm.state import RecurrentState
     from qlm.tokenizer import ByteTokenizer
 
 _HOME = {
+    "AmplifiedLogits": "qlm.amplification",
     "ByteTokenizer": "qlm.tokenizer",
+    "ProbabilityLayer": "qlm.probabilities",
     "QLMConfig": "qlm.config",
     "QLMForCausalLM": "qlm.modeling",
     "QLMModel": "qlm.modeling",
     "QuantumLayer": "qlm.quantum",
+    "QuantumNaturalGradient": "qlm.natural_gradient",
     "RecurrentState": "qlm.state",
     "measure_entropy": "qlm.entropy",
 }
 
 __all__ = [
+    "AmplifiedLogits",
     "ByteTokenizer",
+    "ProbabilityLayer",
     "QLMConfig",
     "QLMForCausalLM",
     "QLMModel",
     "QuantumLayer",
+    "QuantumNaturalGradient",
     "RecurrentState",
     "measure_entropy",
 ]

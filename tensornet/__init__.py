@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tensornet.factorise import balanced_factors
     from tensornet.mps_born import BornMPS
-    from tensornet.rank_schedule import nested_ranks, rank_straight_through
+    from tensornet.rank_schedule import RankBudget, apply_by_rank, nested_ranks, rank_straight_through
     from tensornet.tensor_train import TensorTrain, unfolding_bounds
     from tensornet.tt_embedding import TTEmbedding
     from tensornet.tt_linear import TTLinear
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BornMPS": "tensornet.mps_born",
+    "RankBudget": "tensornet.rank_schedule",
+    "apply_by_rank": "tensornet.rank_schedule",
     "TensorTrain": "tensornet.tensor_train",
     "unfolding_bounds": "tensornet.tensor_train",
     "TTLinear": "tensornet.tt_linear",
@@ -28,11 +30,13 @@ _HOME = {
 
 __all__ = [
     "BornMPS",
+    "RankBudget",
     "TTEmbedding",
     "TTLinear",
     "TensorTrain",
     "Tucker",
     "TuckerLinear",
+    "apply_by_rank",
     "balanced_factors",
     "nested_ranks",
     "rank_straight_through",
