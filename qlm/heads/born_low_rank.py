@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
+from qlm.heads.base import at_least_single
 from tensornet.log_space import log_or_minus_infinity, squared_modulus
 
 _SPREAD = 0.5
@@ -35,9 +36,9 @@ class BornLowRankConfig:
 class BornLowRank(AmplitudeHead):
     """``p(v | h) = |sum_r W_vr z_r(h)|^2 / z^dagger (W^dagger W) z`` with a full complex W (v, r); ``AmplitudeHead``.
 
-    Quantum-inspired: no circuit runs, and nothing leaks. ``2 r (d + 1 + v)`` parameters, those of a low-rank softmax of
-    rank 2r, which the twin is. W is stored as real and imaginary parts (v, 2r). Cost per token: O(v r) for all
-    log-probabilities, O(r^2) for ``log_prob`` beside O(v r^2) once per call.
+    Quantum-inspired: no circuit runs, and nothing leaks. ``2 r (d + 1 + v) + v`` parameters; the twin is a low-rank
+    softmax of rank 2r. ``W_v = exp(s_v) w_v``, w stored as real and imaginary parts (v, 2r), with a gain per token.
+    Cost per token: O(v r) for all log-probabilities, O(r^2) for ``log_prob`` beside O(v r^2) once per call.
 
     >>> head = BornLowRank(8, 1000, BornLowRankConfig(rank=4))
     >>> hidden, targets = torch.randn(5, 8), torch.arange(5)
@@ -50,6 +51,7 @@ class BornLowRank(AmplitudeHead):
     def __init__(self, d_model: int, vocab_size: int, config: BornLowRankConfig) -> None:
         super().__init__(d_model, vocab_size, config, config.rank)
         self.weight = nn.Parameter(torch.zeros(vocab_size, 2 * config.rank))
+        self.gain = nn.Parameter(torch.zeros(vocab_size))
         self.init_weights()
 
     @torch.no_grad()
@@ -60,12 +62,13 @@ class BornLowRank(AmplitudeHead):
         shared = 1.0 if self.is_twin else _SHARED
         nn.init.normal_(self.weight, 0.0, shared * _SPREAD / math.sqrt(2 * self.config.rank))
         self.weight[:, 0] = shared
+        nn.init.zeros_(self.gain)
 
     def rows(self) -> Tensor:
-        return self.weight
+        return at_least_single(self.weight) * at_least_single(self.gain).exp()[:, None]
 
     def born_log_prob(self, vector: Tensor, targets: Tensor) -> Tensor:
-        real, imaginary = self.weight.to(vector.real.dtype).chunk(2, -1)
+        real, imaginary = self.rows().chunk(2, -1)
         weight = torch.complex(real, imaginary)
         mass = ((vector @ (weight.T @ weight.conj())) * vector.conj()).sum(-1).real
         amplitudes = (weight[targets] * vector).sum(-1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
+from qlm.heads.base import at_least_single
 from tensornet import BornMPS
 from tensornet.factorise import padded_factors
 
@@ -39,9 +40,9 @@ class BornMPSHead(AmplitudeHead):
     """``p(v | h) = |z(h)^T G_1[d_1] ... G_K[d_K]|^2 / Z`` over the digits d of v; ``AmplitudeHead``, ``BornMPS``.
 
     Quantum-inspired: no circuit runs. The digits' product can exceed the vocabulary: that mass is reported as leaked,
-    and left out of Z exactly. Token ids should be ordered (by frequency, say): neighbours share digits. The twin reads
-    the same cores as logits. Cost: O(v b^2 + n v b) for all log-probabilities, O(K D b^3 + n K b^2) for ``log_prob``,
-    with no sum over the vocabulary.
+    and left out of Z exactly. Each core has a gain ``exp(s)`` per value of its digit. Token ids should be ordered (by
+    frequency, say): neighbours share digits. The twin reads the same cores as logits.
+    Cost: O(v b^2 + n v b) for all log-probabilities, O(K D b^3 + n K b^2) for ``log_prob``, with no sum over v.
 
     Han et al. 2018, Phys. Rev. X 8, 031012, here conditioned on h through the left bond.
 
@@ -59,6 +60,7 @@ class BornMPSHead(AmplitudeHead):
         super().__init__(d_model, vocab_size, config, config.bond)
         shapes = [(one, digit, other, 2) for digit, (one, other) in zip(digits, pairwise(bonds), strict=True)]
         self.cores = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes)
+        self.gains = nn.ParameterList(nn.Parameter(torch.zeros(digit)) for digit in digits)
         self.init_weights()
 
     @torch.no_grad()
@@ -71,12 +73,17 @@ class BornMPSHead(AmplitudeHead):
             nn.init.normal_(core, 0.0, _SPREAD / math.sqrt(2 * left))
             core[..., 0] += torch.eye(left, right, device=core.device)[:, None].expand(left, n_values, right)
             core[0, :, 0, 0] = 1.0
+        for gain in self.gains:
+            nn.init.zeros_(gain)
 
     @property
     def state(self) -> BornMPS:
         """The matrix product state in the cores' precision, float32 at least."""
-        cores = (core if core.dtype == torch.float64 else core.float() for core in self.cores)
-        return BornMPS(tuple(torch.view_as_complex(core.contiguous()) for core in cores), self.vocab_size)
+        cores = [
+            torch.view_as_complex(at_least_single(core) * at_least_single(gain).exp()[:, None, None])
+            for core, gain in zip(self.cores, self.gains, strict=True)
+        ]
+        return BornMPS(tuple(cores), self.vocab_size)
 
     def rows(self) -> Tensor:
         rows = self.state.rows()
