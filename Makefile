@@ -31,7 +31,7 @@ lint: $(STAMP_DEV) ## style, types and the import rules
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-BENCHMARKS := scan tt_linear mps statevector kernel_attention time_crystal entropy ranks born_head
+BENCHMARKS := scan tt_linear mps statevector components kernel_attention time_crystal entropy ranks born_head
 bench: $(STAMP_DEV) ## run all benchmarks; some of them: make bench BENCHMARKS="scan mps"
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
 
