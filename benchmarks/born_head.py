@@ -46,7 +46,7 @@ STEP_HEADS = ("linear", "born_circuit", "born_low_rank", "born_mps")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="python-docs", help="a text file, a folder of texts, or python-docs")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150, help="of each head; softmax over 32k takes minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps-only", action="store_true", help="time training steps of a byte model alone")
     arguments = parser.parse_args()

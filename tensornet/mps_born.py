@@ -113,9 +113,12 @@ class BornMPS:
         return log_or_minus_infinity(squared_modulus(vector[:, 0])) + 2 * log_scale - mass.log() - logs
 
     def leaked(self, left: Tensor) -> Tensor:
-        """Return the share of the whole state's mass at integers from ``size`` up, (n,). Cost O(K D b^3 + n a^2)."""
+        """Return the share of the whole state's mass at integers from ``size`` up, (n,); no rounding below 0.
+
+        Cost O(K D b^3 + n a^2).
+        """
         first = self._environments()[0][0]
-        return 1 - _masses(self._checked(left), first.tight) / _masses(left, first.free)
+        return (1 - _masses(self._checked(left), first.tight) / _masses(left, first.free)).clamp(min=0)
 
     @torch.no_grad()
     def sample(self, left: Tensor, generator: torch.Generator | None = None) -> Tensor:

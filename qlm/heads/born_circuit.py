@@ -199,7 +199,7 @@ class BornCircuit(Head):
             executions=len(flat),
             shots=shots,
             output_share=1.0,
-            leaked=float(1 - kept.detach().mean()) if len(flat) else 0.0,
+            leaked=max(0.0, float(1 - kept.detach().mean())) if len(flat) else 0.0,
         )
         if shots is not None and self.config.smoothing > 0:
             chances = chances + self.config.smoothing / shots
