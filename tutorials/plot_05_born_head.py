@@ -174,7 +174,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The circuit learns, and at equal size the softmax is clearly better on this text. One reason can be seen: to give a
+# The circuit learns, and at equal size the softmax is clearly better on this text. A likely reason: to give a
 # token next to no probability, the circuit must make its amplitude cancel almost exactly, for each of many tokens at
 # once and with ten angles per hidden state; a softmax only needs a low score. We keep the comparison because it is the
 # point: a quantum part is worth what it adds to its twin.
