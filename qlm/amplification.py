@@ -94,7 +94,7 @@ class AmplifiedLogits(LogitsProcessor):
     Where every kept token is accepted there is nothing to amplify, and the model's distribution is handed on. A token
     of probability 0 stays out, even where noise measures it. ``steps`` lists what each call did, row by row; ``clear``
     empties it. Raises ValueError when it is built for more than 12 wires or an unknown method; when called, for NaN
-    scores, when none of the kept tokens is accepted (raise n_wires or accept more), and when no shot is.
+    or +inf scores, when none of the kept tokens is accepted (raise n_wires or accept more), and when no shot is.
 
     >>> from transformers import LogitsProcessorList
     >>> only_letters = AmplifiedLogits("[a-z]", n_wires=3)
@@ -119,7 +119,7 @@ class AmplifiedLogits(LogitsProcessor):
         self.n_wires = checked_width("AmplifiedLogits", n_wires)
         self.method = method
         self.backend = open_backend(backend)
-        self.search = KnownShare() if search is None else search
+        self.search = _checked_search(search)
         self.steps: list[AmplificationStep] = []
 
     def clear(self) -> None:
@@ -129,8 +129,11 @@ class AmplifiedLogits(LogitsProcessor):
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] -- the parent names subclasses of Tensor
         """Return log-probabilities (b, v) of the accepted tokens, -inf elsewhere, from scores (b, v)."""
-        if bool(scores.isnan().any()) or not bool((scores > -torch.inf).any(-1).all()):
-            raise ValueError("AmplifiedLogits expects scores with a finite entry in each row, got NaN or -inf alone.")
+        if not bool((scores < torch.inf).all() and (scores > -torch.inf).any(-1).all()):  # NaN is not below inf
+            raise ValueError(
+                "AmplifiedLogits expects scores below +inf with a finite entry in each row, got NaN, +inf or -inf "
+                "alone; correct the model or the processor that made them."
+            )
         position = input_ids.shape[-1]
         rows = [self._keep(index, row, position) for index, row in enumerate(scores.detach().double().cpu())]
         found = self._masked(rows) if self.method == "mask" else self._amplified(rows)
@@ -190,6 +193,17 @@ class AmplifiedLogits(LogitsProcessor):
 
     def _seed(self) -> int | None:
         return int(torch.randint(2**31, ()).item()) if self.backend.capabilities.shots else None
+
+
+def _checked_search(search: object) -> Search:
+    if search is None:
+        return KnownShare()
+    if isinstance(search, type) or not isinstance(search, Search):
+        raise TypeError(
+            f"AmplifiedLogits expects search as an object such as KnownShare() or FixedPoint(), got {search!r}; pass "
+            "one of the two."
+        )
+    return search
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from circuits._check import integer
 from circuits.library import (
@@ -19,6 +19,7 @@ Phases = tuple[tuple[float, float], ...]
 """(oracle phase, start-state phase) of each iteration, radians."""
 
 
+@runtime_checkable
 class Search(Protocol):
     """How a search chooses its iterations."""
 

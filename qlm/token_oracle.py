@@ -1,8 +1,10 @@
 """Which tokens are wanted: a predicate over token ids and their text."""
 
+import operator
 import re
 from collections.abc import Callable, Collection, Iterable
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from qlm.tokenizer import ByteTokenizer
@@ -18,7 +20,7 @@ class TokenOracle:
     which has to be a pure function, or a collection of ids. ``decode``: a Hugging Face tokenizer or a function from id
     to text; None: the byte tokenizer, whose bytes above 127 read U+FFFD. Special tokens are tokens like others: accept
     the end of text where generation may end. Raises ValueError for what is no regular expression, TypeError for what is
-    no predicate.
+    no predicate and no collection of integers.
 
     >>> oracle = TokenOracle("[a-z]")
     >>> oracle([97, 65, 256]), oracle.n_evaluations
@@ -67,5 +69,18 @@ def _predicate(accept: Accept) -> Callable[[int, str], bool]:
             f"an oracle expects a regular expression, a predicate of (id, text) or a set of ids, got "
             f"{type(accept).__name__}; pass one of them."
         )
-    wanted = frozenset(accept)
+    wanted = _ids(accept)
     return lambda token, _: token in wanted
+
+
+def _ids(accept: Collection[int]) -> frozenset[int]:
+    """Token ids as plain integers: entries of a tensor hash by identity, and would never be found."""
+    try:
+        ids = frozenset(operator.index(token) for token in accept)
+    except TypeError:
+        ids = None
+    if ids is None or (isinstance(accept, torch.Tensor) and accept.dtype == torch.bool):
+        raise TypeError(
+            f"an oracle expects accepted ids as integers, got {accept!r}; list token ids, or pass a regular expression."
+        )
+    return ids

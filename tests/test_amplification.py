@@ -6,6 +6,7 @@ Axis legend: b rows, v vocabulary, s kept tokens.
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -198,11 +199,29 @@ def test_shots_that_are_all_rejected_are_an_error() -> None:
         ({"accept": 3}, TypeError, "a regular expression, a predicate of"),
         ({"decode": 3}, TypeError, "a tokenizer or a function of an id, got int"),
         ({"backend": "statevektor"}, ValueError, "statevector"),
+        ({"accept": ["a"]}, TypeError, r"accepted ids as integers, got \['a'\]; list token ids"),
+        ({"accept": torch.tensor([1.5])}, TypeError, "accepted ids as integers"),
+        ({"accept": torch.tensor([True, False])}, TypeError, "accepted ids as integers"),
+        ({"accept": torch.tensor(3)}, TypeError, "accepted ids as integers"),
+        ({"search": "fixed"}, TypeError, r"such as KnownShare\(\) or FixedPoint\(\), got 'fixed'"),
+        ({"search": FixedPoint}, TypeError, "pass one of the two"),
     ],
 )
 def test_bad_processors_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         AmplifiedLogits(**{"accept": "[a-z]", **arguments})
+
+
+@pytest.mark.parametrize("ids", [torch.tensor([98, 97]), np.array([97, 98]), [np.int64(97), 98]])
+def test_ids_of_every_integer_type_are_found(ids: Any) -> None:
+    assert TokenOracle(ids)([96, 97, 98, 99]) == [False, True, True, False]
+
+
+def test_one_infinite_score_is_refused() -> None:
+    scores = some_scores()
+    scores[1, 97] = torch.inf
+    with pytest.raises(ValueError, match=r"scores below \+inf with a finite entry in each row, got NaN, \+inf or"):
+        AmplifiedLogits("[a-z]")(PROMPT, scores)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -torch.inf])
