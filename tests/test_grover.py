@@ -244,6 +244,7 @@ def test_a_noisy_device_amplifies_with_visible_loss(n_wires: int, least: float) 
         ((UNEVEN, {8}, 1), IndexError, "basis states 0 to 7, got 8"),
         ((UNEVEN, {-1}, 1), IndexError, "got -1"),
         ((UNEVEN, {"a"}, 1), TypeError, "integer basis states"),
+        ((UNEVEN, 1, 1), TypeError, "a collection of basis states, got 1; put a single one into braces"),
         ((UNEVEN, {0}, -1), ValueError, "iterations of at least 0, got -1"),
         ((UNEVEN, {0}, 1.0), TypeError, "an integer iterations"),
         ((UNEVEN * 1.1, {0}, 1), ValueError, "sum to 1"),

@@ -86,7 +86,13 @@ def indicator(owner: str, n_wires: int, accepted: Iterable[int]) -> NDArray[np.f
     [0.0, 1.0, 0.0, 0.0]
     """
     chosen = np.zeros(1 << n_wires)
-    for state in accepted:
+    try:
+        states = iter(accepted)
+    except TypeError:
+        raise TypeError(
+            f"{owner} expects a collection of basis states, got {accepted!r}; put a single one into braces."
+        ) from None
+    for state in states:
         if isinstance(state, bool | np.bool_):
             raise TypeError(f"{owner} expects indices of basis states, got {state!r}; list the accepted ones.")
         try:
