@@ -34,7 +34,8 @@ def kicked_ising(
     """
     n_wires = integer("kicked_ising", "n_wires", n_wires, 1)
     periods = integer("kicked_ising", "periods", periods, 0)
-    flips = _flips(n_wires, initial)
+    bits = checked_initial("kicked_ising", n_wires, initial)
+    flips = (Op("x", (wire,)) for wire, bit in enumerate(bits) if bit == "1")
     count, chosen = 0, []
     for name, value, size in (("g", g, 1), ("phi", phi, n_wires - 1), ("h", h, n_wires)):
         if value is None:
@@ -67,14 +68,19 @@ def period_ends(circuit: Circuit) -> tuple[int, ...]:
     return tuple(prepared + t * len(period) for t in range(periods + 1))
 
 
-def _flips(n_wires: int, initial: str | None) -> tuple[Op, ...]:
+def checked_initial(owner: str, n_wires: int, initial: str | None) -> str:
+    """Return the bit string, all 0 for None; TypeError for no string, ValueError for one that is not n bits.
+
+    >>> checked_initial("kicked_ising", 3, None)
+    '000'
+    """
     if initial is None:
-        return ()
+        return "0" * n_wires
     if not isinstance(initial, str):
-        raise TypeError(f"kicked_ising expects initial as a string of bits, got {initial!r}; write '0101'.")
+        raise TypeError(f"{owner} expects initial as a string of bits, got {initial!r}; write '0101'.")
     if len(initial) != n_wires or set(initial) - {"0", "1"}:
-        raise ValueError(f"kicked_ising expects initial of {n_wires} bits, got {initial!r}; give one 0 or 1 per wire.")
-    return tuple(Op("x", (wire,)) for wire, bit in enumerate(initial) if bit == "1")
+        raise ValueError(f"{owner} expects initial of {n_wires} bits, got {initial!r}; give one 0 or 1 per wire.")
+    return initial
 
 
 def _slots(name: str, value: Any, size: int) -> tuple[Slot, ...]:

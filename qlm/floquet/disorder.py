@@ -5,6 +5,7 @@ Axis legend: d disorder instances, n spins, k values of g. Angles are in radians
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -33,6 +34,15 @@ class Disorder:
         values = torch.as_tensor(g, dtype=self.h.dtype).reshape(-1, 1, 1)
         couplings = torch.cat((self.phi, self.h), 1).expand(len(values), -1, -1)
         return torch.cat((values.expand(-1, len(self.h), -1), couplings), 2).flatten(0, 1)
+
+
+def check_kick(owner: str, g: object) -> None:
+    """Raise TypeError where g is no number, or several.
+
+    >>> check_kick("autocorrelators", 0.97)
+    """
+    if not isinstance(g, Real) and not (isinstance(g, Tensor) and g.ndim == 0 and not g.is_complex()):
+        raise TypeError(f"{owner} expects g as one number, got {g!r}; for several values use phase_diagram.")
 
 
 def draw_disorder(

@@ -9,8 +9,9 @@ import torch
 
 from backends import Backend, open_backend
 from backends.counts import derived_seed
-from circuits.library.floquet import kicked_ising, period_ends
-from qlm.floquet.disorder import Disorder
+from circuits._check import integer
+from circuits.library.floquet import checked_initial, kicked_ising, period_ends
+from qlm.floquet.disorder import Disorder, check_kick
 from qlm.floquet.measured import Measured
 from qlm.floquet.trajectories import bulk_observable
 
@@ -52,7 +53,9 @@ def echo_correction(
     >>> found.corrected.values.round(decimals=3).tolist()
     [1.0, -1.0, 1.0]
     """
-    initial = "0" * disorder.n_wires if initial is None else initial
+    check_kick("echo_correction", g)
+    periods = integer("echo_correction", "periods", periods, 1)
+    initial = checked_initial("echo_correction", disorder.n_wires, initial)
     complement = "".join("10"[int(bit)] for bit in initial)
     opened = open_backend(backend)
     both = [
@@ -64,7 +67,13 @@ def echo_correction(
 
 
 def _measure(
-    backend: Backend, disorder: Disorder, g: float, periods: int, initial: str, shots: int | None, seed: int | None
+    backend: Backend,
+    disorder: Disorder,
+    g: float,
+    periods: int,
+    initial: str,
+    shots: int | None,
+    seed: int | None,
 ) -> tuple[Measured, Measured]:
     """The raw and the echoed bulk autocorrelator, each (d, t); at t = 0 they are one circuit, run once."""
     observables, inputs = (bulk_observable(initial),), disorder.inputs(g)

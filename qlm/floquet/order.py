@@ -11,8 +11,9 @@ from torch import Tensor
 
 from backends import Backend, open_backend
 from circuits import PauliSum, Z
+from circuits._check import integer
 from circuits.library.floquet import kicked_ising
-from qlm.floquet.disorder import Disorder
+from qlm.floquet.disorder import Disorder, check_kick
 from qlm.floquet.measured import Measured
 from qlm.floquet.trajectories import run_along
 
@@ -94,6 +95,8 @@ def spin_glass_order(
     >>> spin_glass_order(draw_disorder(5, 2), 1.0, 3).values[:, 3].round(decimals=3).tolist()
     [2.0, 2.0]
     """
+    check_kick("spin_glass_order", g)
+    periods = integer("spin_glass_order", "periods", periods, 1)
     pairs = bulk_pairs(disorder.n_wires)
     circuit = kicked_ising(disorder.n_wires, periods, initial=initial)
     return glass_from_pairs(run_along(open_backend(backend), circuit, disorder.inputs(g), pairs, shots, seed))

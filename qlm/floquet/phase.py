@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from backends import Backend, open_backend
-from circuits.library.floquet import kicked_ising
+from circuits._check import integer
+from circuits.library.floquet import checked_initial, kicked_ising
 from qlm.floquet.disorder import Disorder
 from qlm.floquet.measured import Measured
 from qlm.floquet.order import bulk_pairs, glass_from_pairs, subharmonic_weight
@@ -50,21 +51,25 @@ def phase_diagram(
 
     The same instances serve every g. Both orders fall as g leaves 1, smoothly at any one size: the transition is
     where the spin-glass orders of several sizes cross, for they grow with n inside the time crystal and shrink
-    outside (Mi et al. 2022, Nature 601, 531, figure 4). Raises ValueError for no g, fewer than 4 spins or 3
-    instances. Cost on a state vector: k d periods 3n 2**n.
+    outside (Mi et al. 2022, Nature 601, 531, figure 4). Raises ValueError for no g, no number, no period,
+    fewer than 4 spins or 3 instances. Cost on a state vector: k d periods 3n 2**n.
 
     >>> from qlm.floquet import draw_disorder
     >>> diagram = phase_diagram([0.6, 1.0], draw_disorder(4, 5), periods=10)
     >>> diagram.weight.values[1].round(decimals=3).item(), diagram.spin_glass.values[1].round(decimals=3).item()
     (1.0, 1.0)
     """
-    values = torch.as_tensor(g, dtype=disorder.h.dtype)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"phase_diagram expects a sequence of values of g, got {g!r}; pass for example [0.6, 0.8, 1].")
+    periods = integer("phase_diagram", "periods", periods, 1)
+    try:
+        values = torch.as_tensor(g, dtype=disorder.h.dtype)
+    except (TypeError, ValueError, RuntimeError):  # torch's answers to what is no number, and to a ragged list
+        values = torch.empty(0)
+    if values.ndim != 1 or not len(values) or not bool(values.isfinite().all()):
+        raise ValueError(f"phase_diagram expects a sequence of values of g, got {g!r}; pass for example [0.6, 1].")
     n_wires, count = disorder.n_wires, len(disorder.h)
     if count < 3:
         raise ValueError(f"phase_diagram expects at least 3 disorder instances, got {count}; draw more.")
-    initial = "0" * n_wires if initial is None else initial
+    initial = checked_initial("phase_diagram", n_wires, initial)
     observables = (bulk_observable(initial), *bulk_pairs(n_wires))
     circuit = kicked_ising(n_wires, periods, initial=initial)
     found = run_along(open_backend(backend), circuit, disorder.inputs(values), observables, shots, seed)

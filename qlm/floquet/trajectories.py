@@ -10,8 +10,9 @@ from torch import Tensor
 
 from backends import Backend, open_backend
 from circuits import Circuit, PauliSum, Z
-from circuits.library.floquet import kicked_ising, period_ends
-from qlm.floquet.disorder import Disorder
+from circuits._check import integer
+from circuits.library.floquet import checked_initial, kicked_ising, period_ends
+from qlm.floquet.disorder import Disorder, check_kick
 from qlm.floquet.measured import Measured
 
 _AMPLITUDES = 2**18
@@ -43,15 +44,17 @@ def autocorrelators(
     """Return every instance's autocorrelators after 0 to ``periods`` periods, in one pass where the backend can.
 
     ``initial`` None: all 0. Exact facts: g = 1 gives ``A(t) = (-1)^t`` for any disorder, and ``A(1) = cos(pi g)``.
-    Raises ValueError for fewer than 3 spins: the two ends of a chain may keep their spin in any phase (edge modes), so
-    that a bulk value leaves them out. Cost on a state vector: d periods 3n 2**n.
+    Raises TypeError for several values of g, ValueError for no period and for fewer than 3 spins: the two ends of a
+    chain may keep their spin in any phase (edge modes), so that a bulk value leaves them out. Cost on a state vector: d periods 3n 2**n.
 
     >>> from qlm.floquet import draw_disorder
     >>> found = autocorrelators(draw_disorder(3, 2), g=1.0, periods=3)
     >>> found.bulk.values[0].round(decimals=4).tolist()
     [1.0, -1.0, 1.0, -1.0]
     """
-    initial = "0" * disorder.n_wires if initial is None else initial
+    check_kick("autocorrelators", g)
+    periods = integer("autocorrelators", "periods", periods, 1)
+    initial = checked_initial("autocorrelators", disorder.n_wires, initial)
     bulk = bulk_observable(initial)
     circuit = kicked_ising(disorder.n_wires, periods, initial=initial)
     observables = (*spin_observables(initial), bulk)
