@@ -4,6 +4,8 @@ Axis legend: b batch, a angles, o observables, N amplitudes.
 """
 
 import math
+import os
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -198,6 +200,37 @@ def as_sum(masks: np.ndarray, n_wires: int = 3) -> PauliSum:
                 product = pauli(wire) if product is None else product @ pauli(wire)
     assert product is not None
     return product
+
+
+@pytest.mark.parametrize("after", [(0,), (1,), (0, 1)])
+def test_a_result_without_any_angle_has_second_derivatives_of_zero(after: tuple[int, ...]) -> None:
+    circuit, inputs = Circuit(1, (Op("h", (0,)), Op("rx", (0,), (Input(0),)))), torch.ones(2, 1, requires_grad=True)
+    values = open_backend("statevector").expectations(circuit, inputs, None, (Z(0),), after=after).values
+    (first,) = torch.autograd.grad(values.sum(), inputs, create_graph=True)
+    assert torch.equal(first, torch.zeros_like(inputs))
+
+
+def test_equal_rings_share_a_table_and_single_gates_need_none() -> None:
+    layered = hardware_efficient(4, 5)
+    assert len(lower(structure(layered)[0]).sources) == 1
+    assert len(lower(structure(hardware_efficient(4, 5, "cz-chain"))[0]).sources) == 1
+    lone = Circuit(2, (Op("h", (0,)), Op("cx", (0, 1)), Op("ry", (1,), (Weight(0),)), Op("cz", (1, 0))))
+    assert len(lower(structure(lone)[0]).sources) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_runs_circuits() -> None:
+    circuit, inputs = reuploading(5, 2), torch.linspace(-2, 2, 1000).reshape(200, 5)
+    weights = torch.linspace(-1, 1, circuit.n_weights)
+    before = open_backend("statevector").expectations(circuit, inputs, weights, (Z(0),)).values
+    with get_context("fork").Pool(1) as pool:
+        again = pool.apply_async(_expectations, (circuit, inputs.numpy(), weights.numpy())).get(timeout=120)
+    assert torch.equal(torch.from_numpy(again), before)
+
+
+def _expectations(circuit: Circuit, inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    data = torch.from_numpy(inputs), torch.from_numpy(weights)
+    return open_backend("statevector").expectations(circuit, *data, (Z(0),)).values.numpy()
 
 
 def test_equal_slots_of_samples_are_one_angle() -> None:

@@ -21,8 +21,9 @@ class Statevector(Backend):
     """Exact state-vector simulation on the inputs' device, in complex64 (complex128 for float64 angles).
 
     On a CPU, circuits of up to 16 wires run compiled, with gradients by the adjoint method; elsewhere, and where a
-    derivative is differentiated again, in torch. Gradients of any order; of von Neumann entropies, two. Circuits with
-    resets run exactly as density matrices: 4**n amplitudes, at most half the wires. Cost O(b ops 2**n).
+    derivative is differentiated again, in torch. Gradients of any order by torch.autograd, one at a time: torch.func
+    and batches of gradients are refused by torch. Von Neumann entropies have two. Circuits with resets run exactly as
+    density matrices: 4**n amplitudes, at most half the wires. Cost O(b ops 2**n).
 
     >>> Statevector().spec
     'statevector'

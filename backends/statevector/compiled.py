@@ -129,6 +129,8 @@ class _Run(torch.autograd.Function):
         task, numbers = ctx.task, ctx.numbers
         if torch.is_grad_enabled():  # the gradient will be differentiated: let torch write it down
             made = task.in_torch(task.expanded(lanes, shared))
+            if not made.requires_grad:  # nothing that is asked for depends on an angle
+                return torch.zeros_like(lanes), torch.zeros_like(shared), None
             inputs = [tensor for tensor in (lanes, shared) if tensor.requires_grad]
             found = iter(torch.autograd.grad(made, inputs, cotangents[0], create_graph=True, allow_unused=True))
             return *(next(found) if tensor.requires_grad else None for tensor in (lanes, shared)), None  # pyright: ignore[reportReturnType]
@@ -146,8 +148,8 @@ class _Numbers:
         self.batch, self.n_lane_angles = lanes.shape
         self.lanes = min(_LANES[program.n_wires], 1 << max(0, self.batch - 1).bit_length())
         self.n_blocks = -(-self.batch // self.lanes)
-        half = self._blocks(lanes.detach() / 2)
-        self.lane_cos, self.lane_sin = torch.cos(half).numpy(), torch.sin(half).numpy()
+        half = self._blocks(lanes.detach() / 2).numpy()
+        self.lane_cos, self.lane_sin = np.cos(half), np.sin(half)  # torch's own would hang in a forked child
         angles = shared.detach().double().numpy()
         self.fused = Fused(program, angles, kind)
         self.angles = np.stack((np.cos(angles / 2), np.sin(angles / 2))).astype(kind)

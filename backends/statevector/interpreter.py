@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from backends.statevector import kernels as k
-from backends.statevector.lowering import MATRIX, PERMUTE, WORD
+from backends.statevector.lowering import CNOT, CZ, MATRIX, PERMUTE, WORD
 
 _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -70,6 +70,10 @@ def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scrat
             k.gather(sre, re, sources[a], signs[a], b != 0, lanes)
             k.gather(sim, im, sources[a], signs[a], b != 0, lanes)
             re, im, sre, sim = sre, sim, re, im
+        elif operation == CNOT:
+            k.cnot(re, im, n_amplitudes, lanes, a, b)
+        elif operation == CZ:
+            k.cz(re, im, n_amplitudes, lanes, a | b)
         elif operation == WORD:
             word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
             k.word(re, im, n_amplitudes, lanes, a, b, e, cos, sin)
@@ -135,6 +139,12 @@ def backward(
             k.ungather(sre, bre, targets[a], signs[a], b != 0, lanes)
             k.ungather(sim, bim, targets[a], signs[a], b != 0, lanes)
             bre, bim, sre, sim = sre, sim, bre, bim
+        elif operation == CNOT:
+            k.cnot(re, im, n_amplitudes, lanes, a, b)
+            k.cnot(bre, bim, n_amplitudes, lanes, a, b)
+        elif operation == CZ:
+            k.cz(re, im, n_amplitudes, lanes, a | b)
+            k.cz(bre, bim, n_amplitudes, lanes, a | b)
         elif operation == WORD:
             k.overlap_word(three[0], bre, bim, re, im, n_amplitudes, lanes, a, b, e + 3)
             for v in range(lanes):

@@ -73,6 +73,29 @@ def ungather(target, source, targets, signs, signed, lanes):
 
 
 @_FAST
+def cnot(re, im, n_amplitudes, lanes, control, target):
+    """Exchange the amplitudes that differ in the target's bit where the control's is set; its own inverse."""
+    for k in range(n_amplitudes):
+        if k & control and not k & target:
+            other = k | target
+            r0, r1 = re[k * lanes : (k + 1) * lanes], re[other * lanes : (other + 1) * lanes]
+            i0, i1 = im[k * lanes : (k + 1) * lanes], im[other * lanes : (other + 1) * lanes]
+            for v in range(lanes):
+                r0[v], r1[v] = r1[v], r0[v]
+                i0[v], i1[v] = i1[v], i0[v]
+
+
+@_FAST
+def cz(re, im, n_amplitudes, lanes, both):
+    """Change the sign of the amplitudes with both bits set; its own inverse."""
+    for k in range(n_amplitudes):
+        if k & both == both:
+            r, i = re[k * lanes : (k + 1) * lanes], im[k * lanes : (k + 1) * lanes]
+            for v in range(lanes):
+                r[v], i[v] = -r[v], -i[v]
+
+
+@_FAST
 def parity(number):
     """-1.0 for an odd number of ones, else 1.0."""
     number ^= number >> 32

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from backends.statevector.structure import Angle, Gate, Structure
 from circuits import GATES
 
-MATRIX, PERMUTE, WORD, MEASURE = 0, 1, 2, 3
-"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word, and the
-observables' expectations here."""
+MATRIX, PERMUTE, WORD, MEASURE, CNOT, CZ = 0, 1, 2, 3, 4, 5
+"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word, the
+observables' expectations here, and single gates where a permutation would cost more."""
+_FEW = 2
+"""Gates that are run one by one: each of them moves half of the amplitudes, a permutation copies them all."""
 SWEEP = frozenset(("cx", "cz", "swap"))
 _QUARTER = 2**-0.5
 _LETTERS = {"X": 1, "Y": 2, "Z": 3}
@@ -54,7 +56,8 @@ class Program:
     - MATRIX: bit of the wire, matrix, lane angle or -1, its letter, 0;
     - PERMUTE: number of the permutation, whether it has signs, 0, 0, 0;
     - WORD: x mask, z mask, angle, whether of lanes, number of Y letters;
-    - MEASURE: number of the time, 0, 0, 0, 0.
+    - MEASURE: number of the time, 0, 0, 0, 0;
+    - CNOT, CZ: masks of the control and of the target, 0, 0, 0.
 
     ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
     (g, 3): letter, which, 0 of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin.
@@ -82,7 +85,7 @@ class _Lowering:
     n_wires: int
     code: list[tuple[int, ...]] = field(default_factory=list)
     matrices: list[list[Factor]] = field(default_factory=list)
-    sweeps: list[list[Gate]] = field(default_factory=list)
+    sweeps: dict[tuple[Gate, ...], int] = field(default_factory=dict)
     open: list[Gate] = field(default_factory=list)
     pending: dict[int, list[Factor]] = field(default_factory=dict)
     start: dict[int, tuple[int, int, int]] = field(default_factory=dict)
@@ -112,11 +115,14 @@ class _Lowering:
         self.flush_sweep()
 
     def flush_sweep(self) -> None:
-        if self.open:
-            signed = any(name == "cz" or name == "z" for name, _ in self.open)
-            self.code.append((PERMUTE, len(self.sweeps), int(signed), 0, 0, 0))
-            self.sweeps.append(self.open)
-            self.open = []
+        """Emit the open permutation: few gates as they are, more of them as a table, equal ones as one."""
+        gates, self.open = tuple(self.open), []
+        if len(gates) <= _FEW and all(name in ("cx", "cz") for name, _ in gates):
+            for name, (first, second) in gates:
+                self.code.append((CNOT if name == "cx" else CZ, 1 << self.bit(first), 1 << self.bit(second), 0, 0, 0))
+            return
+        number = self.sweeps.setdefault(gates, len(self.sweeps))
+        self.code.append((PERMUTE, number, int(any(name in ("z", "cz") for name, _ in gates)), 0, 0, 0))
 
     def _matrix(self, wire: int, run: list[Factor]) -> None:
         lane, letter = -1, 0
