@@ -45,7 +45,8 @@ def autocorrelators(
 
     ``initial`` None: all 0. Exact facts: g = 1 gives ``A(t) = (-1)^t`` for any disorder, and ``A(1) = cos(pi g)``.
     Raises TypeError for several values of g, ValueError for no period and for fewer than 3 spins: the two ends of a
-    chain may keep their spin in any phase (edge modes), so that a bulk value leaves them out. Cost on a state vector: d periods 3n 2**n.
+    chain may keep their spin in any phase (edge modes), so that a bulk value leaves them out. Cost on a state
+    vector: d periods 3n 2**n.
 
     >>> from qlm.floquet import draw_disorder
     >>> found = autocorrelators(draw_disorder(3, 2), g=1.0, periods=3)
