@@ -23,7 +23,7 @@ WAYS: list[dict[str, Any]] = [
     {"normalisation": "softmax"},
     {"window": 3},
     {"window": 3, "normalisation": "softmax"},
-    {"window": 1},
+    {"window": 2},
 ]
 
 

@@ -56,6 +56,17 @@ def test_block_takes_any_batch(kind: str, mode: str, shape: tuple[int, ...]) -> 
     assert bool(torch.isfinite(output.hidden).all())
 
 
+@pytest.mark.parametrize("shape", [(2, 6), (5,), (2, 5, 5), (3, 5)])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_mask_of_another_shape_is_refused(kind: str, shape: tuple[int, ...]) -> None:
+    """In training, and with a budget of ranks, where every block reads the mask."""
+    changes: dict[str, Any] = {"budget": 2} if kind == "tt_feed_forward" else {}
+    block = make(kind, **changes).train()
+    context = Context(torch.ones(shape, dtype=torch.bool), hardness=torch.rand(2, 5))
+    with pytest.raises(ValueError, match=r"a block expects a padding mask \(2, 5\), got .*; pass true at real tokens"):
+        block(torch.randn(2, 5, 8), context)
+
+
 @pytest.mark.parametrize(("kind", "mode"), EVERY)
 def test_evaluation_repeats_itself_and_draws_nothing(kind: str, mode: str) -> None:
     block = make(kind, mode).eval()

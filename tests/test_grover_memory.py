@@ -201,6 +201,8 @@ def test_a_circuit_of_ones_own_is_kept() -> None:
     ("changes", "message"),
     [
         ({"n_wires": 1}, "n_wires of at least 2, got 1"),
+        ({"n_wires": 11}, "at most 10 wires, got 11"),
+        ({"circuit": amplitude_loading(3).to_json()}, "a circuit with weights, got none"),
         ({"iterations": 0}, "iterations of at least 1, got 0"),
         ({"n_accepted": 8}, "1 to 7 accepted slots of 8, got 8"),
         ({"n_accepted": -1}, "1 to 7 accepted slots of 8, got -1"),

@@ -133,8 +133,14 @@ def test_twin_has_the_circuits_size(n_wires: int, depth: int, twin: str) -> None
         ({"form": "linear", "normalisation": "softmax"}, "got a softmax, which has none"),
         ({"form": "linear", "quantum": "twin", "twin": "dot"}, "got a softmax, which has none"),
         ({"form": "linear", "window": 4}, "got a window of 4, which has none"),
-        ({"eps": 0.0}, "expects eps > 0"),
+        ({"eps": 0.0}, "expects finite eps > 0"),
+        ({"eps": math.nan}, "expects finite eps > 0"),
+        ({"eps": math.inf}, "expects finite eps > 0"),
         ({"tau": -1.0}, "tau > 0"),
+        ({"tau": math.inf}, "tau > 0"),
+        ({"window": 1}, "a window of at least 2, or 0 for all, got 1"),
+        ({"n_wires": 9, "depth": 1}, "at most 8 wires with window 0 and kernel normalisation, got 9: .* set a window"),
+        ({"n_wires": 9, "depth": 1, "quantum": "twin"}, r"4\*\*n x \(d_value \+ 1\) numbers per row"),
         ({"circuit": Circuit(2, (Op("h", (0,)),)).to_json()}, "a circuit with inputs, got none"),
         ({"circuit": Circuit(1, (*angle_encoding(1).ops, *Reset(0))).to_json()}, "expects a unitary circuit"),
     ],
@@ -142,6 +148,21 @@ def test_twin_has_the_circuits_size(n_wires: int, depth: int, twin: str) -> None
 def test_bad_configs_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         KernelAttentionConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_wires": 8},
+        {"window": 2},
+        {"normalisation": "softmax"},
+        {"quantum": "twin", "twin": "dot"},
+        {"quantum": "off"},
+    ],
+)
+def test_wide_circuits_are_taken_where_no_state_of_all_tokens_is_held(changes: dict[str, Any]) -> None:
+    config = KernelAttentionConfig(**{"n_wires": 9, "depth": 1, **changes})
+    assert Circuit.from_json(config.circuit).n_wires == config.n_wires
 
 
 def test_a_mask_of_pairs_is_refused() -> None:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -54,6 +55,24 @@ class BlockOutput:
     hardness: Tensor | None = None
     routed: Tensor | None = None
     loss: Tensor | None = None
+
+
+def real_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Return which tokens (b, l) of the residual stream (b, l, d) are no padding, all without a mask.
+
+    ValueError for a mask of another shape, such as one of pairs.
+
+    >>> real_tokens(torch.zeros(1, 2, 8), torch.tensor([[0, 1]]))
+    tensor([[False,  True]])
+    """
+    if mask is None:
+        return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if mask.shape != hidden.shape[:2]:
+        raise ValueError(
+            f"a block expects a padding mask {tuple(hidden.shape[:2])}, got {tuple(mask.shape)}: it is causal by "
+            "itself; pass true at real tokens."
+        )
+    return mask.to(torch.bool)
 
 
 class Block(nn.Module, ABC):

@@ -14,9 +14,9 @@ from circuits import Circuit
 from circuits._check import integer
 from circuits.library import amplification, loading_angles
 from circuits.passes import separable
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import QuantumPart, check_mode
-from qlm.probabilities import ProbabilityLayer
+from qlm.probabilities import MAX_WIRES, ProbabilityLayer
 
 _VALUE_SPREAD = 0.02
 """Standard deviation of fresh values: the update starts small beside embeddings of 0.1."""
@@ -39,6 +39,11 @@ class GroverMemoryConfig:
     def __post_init__(self) -> None:
         check_mode(self.quantum)
         integer("grover_memory", "n_wires", self.n_wires, 2)
+        if self.n_wires > MAX_WIRES:
+            raise ValueError(
+                f"grover_memory expects at most {MAX_WIRES} wires, got {self.n_wires}: a distribution over 2**n slots "
+                "is read at every token; lower n_wires."
+            )
         integer("grover_memory", "iterations", self.iterations, 1)
         size = 2**self.n_wires
         if not self.n_accepted:
@@ -58,6 +63,11 @@ class GroverMemoryConfig:
             raise ValueError(
                 f"grover_memory expects a circuit of {self.n_wires} wires and {size - 1} inputs, the angles of a "
                 f"distribution, got {circuit.n_wires} and {circuit.n_inputs}; build it on amplitude_loading."
+            )
+        if not circuit.n_weights:
+            raise ValueError(
+                "grover_memory expects a circuit with weights, got none: nothing of it would be trained, and no twin "
+                "has its size; build it by amplification with an iteration or more."
             )
 
 
@@ -125,7 +135,7 @@ class GroverMemory(Block):
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
         if context.mask is None:
             return BlockOutput(hidden + self._update(hidden.flatten(0, 1)).reshape(hidden.shape))
-        real = context.mask.to(torch.bool)
+        real = real_tokens(hidden, context.mask)
         return BlockOutput(hidden.masked_scatter(real[..., None], hidden[real] + self._update(hidden[real])))
 
     def _update(self, tokens: Tensor) -> Tensor:

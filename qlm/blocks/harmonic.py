@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from circuits._suggest import unknown
 from classical_kernels import scan
-from qlm.blocks.base import Block, BlockOutput, Context
+from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
 
 SIGNALS = ("error", "raw")
 """What a level hands to the one above."""
@@ -79,7 +79,7 @@ class Harmonic(Block):
         nn.init.zeros_(self.prediction)
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        mask = None if context.mask is None else context.mask[..., None]
+        mask = None if context.mask is None else real_tokens(hidden, context.mask)[..., None]
         normed = self.norm(hidden)
         if mask is not None:
             normed = torch.where(mask, normed, torch.zeros_like(normed))

@@ -14,7 +14,7 @@ from circuits import Circuit
 from circuits._suggest import unknown
 from circuits.library import kernel_feature_map
 from circuits.passes import require_unitary
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.blocks.kernel_forms import (
     FORMS,
     NORMALISATIONS,
@@ -32,13 +32,16 @@ from qlm.controls import check_mode
 
 _OUT_SPREAD = 0.02
 """Standard deviation of fresh weights from what is read to the stream: the update starts small."""
+_MAX_STATE_WIRES = 8
+"""Wires of a state of all past tokens: at 8 and a d_value of 64 it takes 17 MB per row, at 9 four times that."""
 
 
 @dataclass(frozen=True)
 class KernelAttentionConfig:
     """``circuit``: JSON of the feature map, "" for ``kernel_feature_map(n_wires, depth)``; ``d_value``: numbers read of
     each token; ``normalisation``: "kernel" with ``eps``, or "softmax" with ``tau``; ``form``: "linear", "quadratic" or
-    "auto"; ``window``: how many tokens a query sees, its own included, 0 for all; ``twin``: "product" or "dot" (always
+    "auto"; ``window``: how many positions a query sees, its own included, 0 for all, and 2 or more otherwise; padding
+    takes positions too, so that texts of unequal length are padded on the left; ``twin``: "product" or "dot" (always
     a softmax of ``x . y / sqrt(w)``)."""
 
     n_wires: int = 4
@@ -66,10 +69,15 @@ class KernelAttentionConfig:
                 "kernel_attention expects causal=True, got False: a token that reads later ones cannot be predicted; "
                 "leave the key out."
             )
-        if not (self.eps > 0 and self.tau > 0 and self.d_value >= 1 and self.window >= 0):
+        if not (0 < self.eps < math.inf and 0 < self.tau < math.inf and self.d_value >= 1 and self.window >= 0):
             raise ValueError(
-                "kernel_attention expects eps > 0, tau > 0, d_value >= 1 and window >= 0, got "
+                "kernel_attention expects finite eps > 0 and tau > 0, d_value >= 1 and window >= 0, got "
                 f"{self.eps}, {self.tau}, {self.d_value} and {self.window}; correct them."
+            )
+        if self.window == 1:
+            raise ValueError(
+                "kernel_attention expects a window of at least 2, or 0 for all, got 1: a token that sees itself alone "
+                "compares nothing; widen it."
             )
         if self.form == "linear" and (self.by_softmax or self.window):
             raise ValueError(
@@ -82,6 +90,12 @@ class KernelAttentionConfig:
         require_unitary(circuit, "kernel_attention")
         if not circuit.n_inputs:
             raise ValueError("kernel_attention expects a circuit with inputs, got none: all tokens would be alike.")
+        if not (self.window or self.by_softmax or self.quantum == "off") and circuit.n_wires > _MAX_STATE_WIRES:
+            raise ValueError(
+                f"kernel_attention expects at most {_MAX_STATE_WIRES} wires with window 0 and kernel normalisation, "
+                f"got {circuit.n_wires}: its state would hold 4**n x (d_value + 1) numbers per row; set a window, or "
+                "normalisation='softmax'."
+            )
 
     @property
     def by_softmax(self) -> bool:
@@ -166,7 +180,7 @@ class KernelAttention(Block):
         return queries, keys
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        real = self._real(hidden, context.mask)
+        real = real_tokens(hidden, context.mask)
         normed = self.norm(hidden)
         values = self.value(normed)
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
@@ -177,17 +191,6 @@ class KernelAttention(Block):
         update = self.out(attended.values.to(values.dtype))
         self._write_report(attended, real, update)
         return BlockOutput(hidden + update, attended.state)
-
-    def _real(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """The padding mask (b, l)."""
-        if mask is None:
-            return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        if mask.shape != hidden.shape[:2]:
-            raise ValueError(
-                f"kernel_attention expects a padding mask {tuple(hidden.shape[:2])}, got {tuple(mask.shape)}: it is "
-                "causal by itself; pass true at real tokens."
-            )
-        return mask.to(torch.bool)
 
     def _attend(self, tokens: Tokens, context: Context) -> Attended:
         config, comparer = self.config, Comparer(self.core)

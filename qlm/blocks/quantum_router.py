@@ -14,7 +14,7 @@ from backends import linalg
 from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import CircuitCore, build_core, check_mode
 
 _TEMPERATURE = 0.05
@@ -134,9 +134,7 @@ class QuantumRouter(Block):
         normed = self.norm(hidden)
         angles = self._angles(normed).flatten(0, 1)
         features = torch.tanh(self.fast(angles / math.pi))
-        real = torch.ones(len(angles), dtype=torch.bool, device=angles.device)
-        if context.mask is not None:
-            real = context.mask.flatten()
+        real = real_tokens(hidden, context.mask).flatten()
         if self.core is None:
             self.report = RouterReport(
                 tokens=int(real.sum()), executions=0, routed_share=0.0, explored_share=0.0, mean_hardness=1.0

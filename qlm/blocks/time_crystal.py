@@ -13,7 +13,7 @@ from backends.base import Backend
 from circuits import Circuit, PauliSum, Weight, Z
 from circuits._check import integer
 from circuits.library import angle_encoding, kicked_ising
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import CircuitCore, QuantumPart, build_core, check_mode
 from qlm.floquet.disorder import draw_disorder
 from qlm.quantum import WEIGHT_SPREAD
@@ -138,7 +138,7 @@ class TimeCrystal(Block):
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
         if context.mask is None:
             return BlockOutput(hidden + self._update(hidden.flatten(0, 1)).reshape(hidden.shape))
-        real = context.mask.to(torch.bool)
+        real = real_tokens(hidden, context.mask)
         return BlockOutput(hidden.masked_scatter(real[..., None], hidden[real] + self._update(hidden[real])))
 
     def _update(self, tokens: Tensor) -> Tensor:

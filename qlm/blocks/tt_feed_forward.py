@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qlm.blocks.base import Block, BlockOutput, Context
+from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
 from tensornet import TTLinear
 from tensornet.rank_schedule import RankBudget, apply_by_rank, nested_ranks, rank_straight_through
 
@@ -107,7 +107,7 @@ class TTFeedForward(Block):
             levels = soft
             soft = soft - self.budget.offset  # a new tensor: what this step observes moves the next one's
             if self.training:
-                self.budget.observe(levels.detach() if context.mask is None else levels.detach()[context.mask])
+                self.budget.observe(levels.detach()[real_tokens(hidden, context.mask)])
         ranks = table[soft.detach().round().long().clamp(0, len(table) - 1)]
         if self.training and self.config.nested > 0:
             drawn = nested_ranks(ranks.numel(), self.config.ranks).to(ranks).reshape(ranks.shape)

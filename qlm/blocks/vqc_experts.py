@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from backends.base import Backend
 from circuits import Circuit
 from circuits.library import vqc_router
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import check_mode
 from qlm.experts.base import Expert, ExpertShape, expert_class
 from qlm.experts.choice import Choice, LoadBalance, apply_chosen, choose
@@ -146,7 +146,7 @@ class VQCExperts(Block):
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
         flat = hidden.flatten(0, 1)
-        real = None if context.mask is None else context.mask.flatten().nonzero().squeeze(1)
+        real = None if context.mask is None else real_tokens(hidden, context.mask).flatten().nonzero().squeeze(1)
         tokens = self.norm(flat if real is None else flat[real])
         routing, choice = self._route(tokens)
         counts = choice.load(self.config.n_experts)
