@@ -86,6 +86,7 @@ for name in backends:
         found[name] = layer.overlaps(x, y)
     print(f"{name:28}", found[name].numpy().round(3))
 assert torch.allclose(found["quimb:mps?max_bond=4"], found["statevector"], atol=1e-5)
+assert found["ibm:fake_manila?shots=1000"][3] < found["statevector"][3] - 0.01
 
 figure, axis = plt.subplots(figsize=(8, 3.4), layout="constrained")
 for k, (name, values) in enumerate(found.items()):
