@@ -1,6 +1,8 @@
 """Compiles the kernels ahead of their first use: ``python -m backends.statevector.compile``."""
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import torch
 
@@ -8,20 +10,28 @@ from backends.statevector.backend import Statevector
 from circuits import Z
 from circuits.library import reuploading
 
+PRECISIONS = ("float32", "float64")
 
-def compile_kernels() -> float:
-    """Run a small circuit and its gradient in both precisions; return the seconds that took.
 
-    numba keeps what it compiles beside the source, or in ``NUMBA_CACHE_DIR``: a second call takes a second.
+def compile_kernels(precision: str) -> None:
+    """Run a small circuit and its gradient; numba keeps what that compiles.
+
+    It lies beside the source or in ``NUMBA_CACHE_DIR``: a second call takes a second. Raises AttributeError for another
+    precision than float32 and float64.
     """
+    circuit, dtype = reuploading(2, 1), getattr(torch, precision)
+    weights = torch.zeros(circuit.n_weights, dtype=dtype, requires_grad=True)
+    Statevector().expectations(circuit, torch.zeros(1, 2, dtype=dtype), weights, (Z(0),)).values.sum().backward()
+
+
+def main() -> None:
+    """Compile both precisions, each in a process of its own."""
+    print("Compiling the state-vector kernels for this machine, once ...", flush=True)
     started = time.perf_counter()
-    circuit = reuploading(2, 1)
-    for dtype in (torch.float32, torch.float64):
-        weights = torch.zeros(circuit.n_weights, dtype=dtype, requires_grad=True)
-        Statevector().expectations(circuit, torch.zeros(1, 2, dtype=dtype), weights, (Z(0),)).values.sum().backward()
-    return time.perf_counter() - started
+    with ProcessPoolExecutor(len(PRECISIONS), get_context("spawn")) as pool:
+        list(pool.map(compile_kernels, PRECISIONS))
+    print(f"Done in {time.perf_counter() - started:.0f} s.")
 
 
 if __name__ == "__main__":
-    print("Compiling the state-vector kernels for this machine, once ...", flush=True)
-    print(f"Done in {compile_kernels():.0f} s.")
+    main()
