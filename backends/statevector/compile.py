@@ -1,5 +1,6 @@
 """Compiles the kernels ahead of their first use: ``python -m backends.statevector.compile``."""
 
+import logging
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ def compile_kernels(precision: str) -> None:
     It lies beside the source or in ``NUMBA_CACHE_DIR``: a second call takes a second. Raises AttributeError for another
     precision than float32 and float64.
     """
+    logging.getLogger("backends").setLevel(logging.ERROR)  # whoever compiles on purpose needs no word that it happens
     circuit, dtype = reuploading(2, 1), getattr(torch, precision)
     weights = torch.zeros(circuit.n_weights, dtype=dtype, requires_grad=True)
     Statevector().expectations(circuit, torch.zeros(1, 2, dtype=dtype), weights, (Z(0),)).values.sum().backward()
