@@ -22,7 +22,7 @@ class TrainingRecipe:
     2
     """
 
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 8
     context: int = 256
     learning_rate: float = 1e-2
