@@ -256,6 +256,8 @@ def full_metric(backend: Backend, circuit: Circuit, inputs: Any = None, weights:
     require_unitary(validate.circuit(circuit), "the Fubini-Study metric")
     if not circuit.n_weights:
         raise ValueError("the Fubini-Study metric expects a circuit with weights, got none; write a Weight.")
+    if validate.call(backend.capabilities, circuit, inputs, weights, None, None).empty:
+        raise ValueError("the Fubini-Study metric expects a row of inputs at least, got an empty batch; pass one.")
     with torch.no_grad():
         slopes = _slopes(circuit, inputs, weights)
         psi = backend.state(circuit, inputs, weights).values

@@ -197,11 +197,17 @@ class EntropyTable:
         found = content.get("format") if isinstance(content, dict) else None
         if found != _FORMAT:
             raise ValueError(f"an entropy table expects the format {_FORMAT}, got {found!r} in {path}.")
-        cuts = tuple(Cut(**{**cut, "wires": tuple(cut["wires"])}) for cut in content["about"].pop("cuts"))
-        about = Measurement(**content["about"], cuts=cuts)
-        columns = {name: tuple(values) for name, values in content["columns"].items()}
-        columns["wires"] = tuple(tuple(wires) for wires in columns["wires"])
-        return EntropyTable(about, **columns)
+        try:
+            cuts = tuple(Cut(**{**cut, "wires": tuple(cut["wires"])}) for cut in content["about"].pop("cuts"))
+            about = Measurement(**content["about"], cuts=cuts)
+            columns = {name: tuple(values) for name, values in content["columns"].items()}
+            columns["wires"] = tuple(tuple(wires) for wires in columns["wires"])
+            return EntropyTable(about, **columns)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"an entropy table expects all that to_json writes, got {path} without a part ({error}); write it "
+                "again."
+            ) from None
 
     def to_pandas(self) -> Any:
         """Return the rows as a pandas DataFrame; raises ImportError without pandas."""

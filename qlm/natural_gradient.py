@@ -3,6 +3,7 @@
 Axis legend: b batch, i inputs, w weights of one circuit.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,18 +15,26 @@ from qlm.quantum import QuantumLayer
 
 
 class _Watch:
-    """A forward hook that keeps up to ``limit`` evenly spaced samples of a layer's last call with gradients."""
+    """A forward hook that keeps up to ``limit`` samples of a layer's last call with gradients, spread over the batch.
+
+    Their numbers are multiples, modulo the batch, of a step near its golden section that shares no factor with it: even
+    spacing would meet the same position of every row where batch and sequence are one axis.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.inputs: Tensor | None = None
 
-    def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         if not torch.is_grad_enabled() or not output.numel():
             return
-        rows = args[0].detach().flatten(0, -2) if args[0].ndim > 1 else args[0].detach()[None]
-        step = -(-len(rows) // self.limit)
-        self.inputs = rows[::step].clone()
+        inputs: Tensor = (args[0] if args else kwargs["inputs"]).detach()
+        rows = inputs.flatten(0, -2) if inputs.ndim > 1 else inputs[None]
+        step = round(0.618 * len(rows)) or 1
+        while math.gcd(step, len(rows)) > 1:
+            step += 1
+        chosen = torch.arange(min(self.limit, len(rows)), device=rows.device) * step % len(rows)
+        self.inputs = rows[chosen]
 
 
 class QuantumNaturalGradient(torch.optim.Optimizer):
@@ -33,7 +42,7 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
 
     For the weights of the QuantumLayers in ``layers``, one module or several; a model's other parameters go to another
     optimizer, see ``others``. g is averaged over up to ``samples`` inputs of the layer's last forward call with
-    gradients, evenly spaced over that batch, and measured on the layer's own backend: exactly on a simulator, from
+    gradients, spread over that batch, and measured on the layer's own backend: exactly on a simulator, from
     counts elsewhere (its negative eigenvalues, which only noise can give, count as 0). A layer whose weights have no
     gradient is left alone. With damping 0 directions in which the state does not move are left out; large damping is
     gradient descent at rate ``lr / damping``. On a backend with shots each step draws its seeds from torch's generator.
@@ -70,7 +79,8 @@ class QuantumNaturalGradient(torch.optim.Optimizer):
         super().__init__([{"params": [layer.weights]} for layer in self._layers], {"lr": lr, "damping": damping})
         self._watches = [_Watch(samples) for _ in self._layers]
         self._hooks = [
-            layer.register_forward_hook(watch) for layer, watch in zip(self._layers, self._watches, strict=True)
+            layer.register_forward_hook(watch, with_kwargs=True)
+            for layer, watch in zip(self._layers, self._watches, strict=True)
         ]
 
     def others(self, model: nn.Module) -> list[nn.Parameter]:

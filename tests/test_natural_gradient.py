@@ -130,7 +130,7 @@ def test_the_metric_is_taken_at_a_bounded_part_of_the_last_call_with_gradients()
     loss.backward()
     before, gradient = model.weights.detach().clone(), model.weights.grad
     assert gradient is not None
-    expected = natural_direction(model, x.flatten(0, 1)[::4], gradient, 1e-3)  # 14 rows: every fourth makes 4
+    expected = natural_direction(model, x.flatten(0, 1)[[0, 9, 4, 13]], gradient, 1e-3)  # steps of 9 round 14 rows
     whole = natural_direction(model, x.flatten(0, 1), gradient, 1e-3)
     optimizer.step()
     torch.testing.assert_close(before - model.weights.detach(), expected, atol=1e-12, rtol=0)
@@ -260,3 +260,15 @@ def test_a_step_before_any_call_is_refused() -> None:
     model.weights.grad = torch.ones_like(model.weights)
     with pytest.raises(ValueError, match="expects a forward call of layer 'quantum' before a step"):
         optimizer.step()
+
+
+def test_samples_are_spread_over_positions_and_inputs_may_be_named() -> None:
+    layer = QuantumLayer(reuploading(2, 1), (Z(0),))
+    optimizer = QuantumNaturalGradient(layer, samples=64)
+    positions = torch.arange(64.0)[None, :, None].expand(64, 64, 2)
+    layer(inputs=positions)
+    (watch,) = optimizer._watches
+    assert watch.inputs is not None
+    assert len(watch.inputs) == 64
+    assert len(watch.inputs[:, 0].unique()) > 30
+    optimizer.close()

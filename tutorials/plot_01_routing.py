@@ -52,7 +52,7 @@ for n_experts in (4, 3):
 # ## The same router on four machines
 #
 # Another engine is another string. The simulator computes the probabilities. A matrix product state (`quimb:mps`) keeps
-# the state as a chain of small tensors and says what it cut off, here nothing. Devices give *counts*, from which we
+# the state as a chain of small tensors and says what it cut off. Devices give *counts*, from which we
 # take relative frequencies with error bars. A device with noise (`ibm:fake_manila`, five qubits with the errors of a
 # real machine) is off by more than its error bars explain: they tell how often we measured, not how well.
 

@@ -32,7 +32,7 @@ PURPLE, ORANGE, GREY = "#5b2a86", "#d9822b", "0.55"
 # Cut the wires into two halves, A and B. If the halves have nothing to do with each other, A's state alone is as
 # definite as the whole: its entropy is 0. Two wires in a *Bell* state always agree when measured, although each alone
 # is a coin toss: entropy ln 2, the most one wire can have. A random state of 2 + 2 wires has, on average, the *Page*
-# value, already close to the maximum 2 ln 2. So "large entropy" alone means little: noise has it too.
+# value, two thirds of the maximum 2 ln 2. So "large entropy" alone means little: noise has it too.
 
 # %%
 simulator = open_backend("statevector")
@@ -224,8 +224,9 @@ plt.show()
 # %% [markdown]
 # ## Does the entropy matter?
 #
-# A *separable* circuit has no entangling gates: its entropy is 0, so all its routed tokens would get the lowest rank,
-# and two things would change at once. At one fixed rank only the entanglement differs.
+# A *separable* circuit has no entangling gates: its entropy is 0, so all its routed tokens would get the lowest rank.
+# At one fixed rank that difference is gone. What stays beside the entanglement: with no entropy to predict, the router
+# of the separable circuit chooses other tokens, and another number of them.
 
 # %%
 fixed = {}

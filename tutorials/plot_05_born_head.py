@@ -217,8 +217,8 @@ plt.show()
 # goes on without a circuit. `born_low_rank` takes amplitudes from a complex matrix times a short vector, `born_mps`
 # from a chain of small tensors (a matrix product state) over the digits of the token's number. No quantum computer is
 # involved; these are classical heads that borrow the rule. What the rule buys: the sum of all squares is a small
-# quadratic form, so the log-probability of *one* token, all that training needs, comes without a sum over the
-# vocabulary, exactly. A softmax has no such shortcut.
+# quadratic form, which is computed once for a whole batch; after that the log-probability of *one* token comes without
+# a sum over the vocabulary, exactly. A softmax has no such shortcut.
 
 # %%
 hidden, targets = torch.randn(4, 32), torch.tensor([0, 7, 9_999, 32_767])

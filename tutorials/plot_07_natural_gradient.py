@@ -25,7 +25,7 @@ PURPLE, ORANGE, GREY = "#5b2a86", "#d9822b", "0.55"
 # ## A circuit and its metric
 #
 # Layers of random rotations with a ladder of CZ gates, as in the paper that proposed the method. The metric `g` says
-# how the state moves: if the weights move by d, the state's overlap with where it was falls by `d^T g d`. It is a
+# how the state moves: if the weights move by d, the squared overlap with where it was falls by `d^T g d`. It is a
 # quarter of the quantum Fisher information. Gates that commute form a layer, and within a layer `g` is a covariance of
 # Pauli measurements: any backend can measure it. Between layers it is taken as 0.
 
@@ -64,7 +64,7 @@ plt.show()
 # %% [markdown]
 # ## Descending
 #
-# The energy `<Z_0 Z_1>` can fall to -1. All three start at the same weights. A free spin has `g = 1/4`, so the natural
+# The energy `<Z_0 Z_1>` can fall to -1. All runs start at the same weights. A free spin has `g = 1/4`, so the natural
 # gradient is four times the plain one there; gradient descent is therefore given four times the rate as well.
 
 

@@ -82,11 +82,11 @@ class AmplitudeHead(Head):
         real, imaginary = self._vector(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             rows = self.rows().to(real.dtype).T
-            parts = torch.cat((real, -imaginary), -1) @ rows
             if self.is_twin:
-                logs = parts.log_softmax(-1)
+                logs = (torch.cat((real, -imaginary), -1) @ rows).log_softmax(-1)
             else:
-                masses = parts.square() + (torch.cat((imaginary, real), -1) @ rows).square()
+                re, im = _in_range(real, imaginary)
+                masses = (torch.cat((re, -im), -1) @ rows).square() + (torch.cat((im, re), -1) @ rows).square()
                 logs = log_or_minus_infinity(masses) - masses.sum(-1, keepdim=True).log()
         self._write_report(real, imaginary)
         return logs.reshape(*hidden.shape[:-1], self.vocab_size)
@@ -105,7 +105,7 @@ class AmplitudeHead(Head):
             return super().log_prob(hidden, targets)
         real, imaginary = self._vector(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            logs = self.born_log_prob(torch.complex(real, imaginary), targets.flatten())
+            logs = self.born_log_prob(torch.complex(*_in_range(real, imaginary)), targets.flatten())
         self._write_report(real, imaginary)
         return logs.reshape(targets.shape)
 
@@ -119,3 +119,14 @@ class AmplitudeHead(Head):
         measured = len(real) > 0 and not self.is_twin
         leaked = self.leaked(torch.complex(real, imaginary)) if measured else 0.0
         self.report = AmplitudeReport(len(real), leaked)
+
+
+def _in_range(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors z divided by their largest parts, which leaves p as it is and keeps squares from underflow."""
+    largest = torch.maximum(real.detach().abs(), imaginary.detach().abs()).amax(-1, keepdim=True)
+    if bool((largest == 0).any()):
+        raise ValueError(
+            "a Born head expects a vector z that is not 0, got one: no distribution belongs to it; draw the head's "
+            "weights again."
+        )
+    return real / largest, imaginary / largest
