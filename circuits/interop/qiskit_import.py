@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _MAX_OPS = 1_000_000
 _MAX_NESTING = 64
+_NOTHING = 1e-14
+"""Slope, in radians, below which an angle does not depend on a parameter: the rounding of one that has cancelled."""
 
 
 def from_qiskit(circuit: "QuantumCircuit", inputs: Sequence[Any] = (), drop_measurements: bool = False) -> Circuit:
@@ -234,14 +236,26 @@ def _terms(value: Any, slots: Mapping[str, Slot]) -> tuple[Slot, ...]:
 
 
 def _names(value: Any) -> set[str]:
-    """The parameters that a value depends on; ``parameters`` of a derivative lists some that have cancelled."""
+    """The parameters that a value depends on; ``parameters`` of a derivative lists some that have cancelled.
+
+    Asked of its slopes at two points, because ``sympify`` of a derivative can name another parameter.
+    """
     from qiskit.circuit import Parameter, ParameterExpression
 
     if isinstance(value, Parameter):
         return {value.name}
-    if not isinstance(value, ParameterExpression) or not value.parameters:
+    if not isinstance(value, ParameterExpression):
         return set()
-    return {str(symbol) for symbol in value.sympify().expand().free_symbols}
+    return {one.name for one in value.parameters if _is_felt(value.gradient(one))}
+
+
+def _is_felt(slope: Any) -> bool:
+    """Whether a slope differs from 0 at one of two points of no special kind."""
+    if not hasattr(slope, "bind"):
+        return slope != 0
+    free = sorted(slope.parameters, key=lambda one: natural(one.name))
+    points = ({one: math.cos(shift + k) for k, one in enumerate(free)} for shift in (0.7, 2.9))
+    return any(abs(complex(slope.bind(point))) > _NOTHING for point in points)
 
 
 def _number(value: Any) -> float:
