@@ -74,12 +74,9 @@ def test_flags_that_typer_knows_nothing_of_exit_alike() -> None:
     [
         ({"d_model": "wide"}, "'d_model' expects int, got 'wide'"),
         ({"d_model": 0}, "d_model >= 1"),
-        ({"blocks": [{"kind": "quantum_router", "n_wires": "x"}]}, "'n_wires' of block 'quantum_router' expects int"),
+        ({"blocks": [{"kind": "quantum_router", "n_wires": "x"}]}, "quantum_router expects n_wires as int, got 'x'"),
         ({"blocks": [{"kind": "quantum_router", "circuit": "{}"}]}, "a circuit expects the key 'format'"),
-        (
-            {"blocks": [{"kind": "tt_feed_forward", "ranks": [1, "2"]}]},
-            "'ranks' of block 'tt_feed_forward' expects tuple",
-        ),
+        ({"blocks": [{"kind": "tt_feed_forward", "ranks": [1, "2"]}]}, "expects ranks as tuple of int, got [1, '2']"),
         ({"blocks": [{"kind": "tt_feed_forward", "ranks": [1, 999]}]}, "lower the ranks"),
         ({"blocks": "harmonic"}, "'blocks' expects list"),
     ],

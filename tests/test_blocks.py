@@ -4,6 +4,7 @@ Axis legend: b batch, l sequence, d model width, n tokens, w wires, o observable
 """
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from circuits import Circuit, Op, Weight, X, Z
 from circuits.library import hardware_efficient, reuploading
 from qlm.blocks.base import Block, Context
 from qlm.controls import QUANTUM_MODES, CircuitCore, TwinCore, build_core, check_mode
-from qlm.registry import BLOCKS, block_class, block_config, complete_entry
+from qlm.registry import BLOCKS, HEADS, block_class, block_config, complete_entry, head_class
 
 EVERY = [
     pytest.param(kind, mode, id=f"{kind}-{mode}" if block_class(kind).holds_circuit else kind)
@@ -98,6 +99,18 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         build_core("twins", reuploading(2, 1), (Z(0),), "statevector")
     for mode in QUANTUM_MODES:
         check_mode(mode)
+
+
+@pytest.mark.parametrize("kind", [*BLOCKS, *HEADS])
+def test_a_config_built_directly_refuses_values_of_another_type(kind: str) -> None:
+    config = (block_class(kind) if kind in BLOCKS else head_class(kind)).Config
+    for field in fields(config):
+        for wrong in (None, True, 2.5, 3, "3", (0.5, "3"), np.int64(3), torch.ones(())):
+            number = field.type is float and isinstance(wrong, float | int) and not isinstance(wrong, bool)
+            if type(wrong) is field.type or number:
+                continue
+            with pytest.raises(TypeError, match=f"^{kind} expects {field.name} as [a-z ]+, got .*; correct it.$"):
+                config(**{field.name: wrong})
 
 
 @pytest.mark.parametrize("n_wires", [2, 3, 4, 5, 6, 8])

@@ -245,7 +245,7 @@ def test_the_linear_head_is_what_models_had_before(tmp_path: Path) -> None:
     [
         ({"kind": "liner"}, ValueError, "unknown head 'liner': did you mean 'linear'"),
         ({"kind": "born_mps", "bnd": 3}, ValueError, "unknown key of head 'born_mps' 'bnd': did you mean 'bond'"),
-        ({"kind": "born_mps", "bond": 2.5}, TypeError, "key 'bond' of head 'born_mps' expects int, got 2.5"),
+        ({"kind": "born_mps", "bond": 2.5}, TypeError, "born_mps expects bond as int, got 2.5"),
         ({"kind": "born_mps", "bond": 0}, ValueError, "bond and n_digits of at least 1, got 0 and 3"),
         ({"kind": "born_low_rank", "rank": 0}, ValueError, "a rank of at least 1, got 0"),
         ({"kind": "born_low_rank", "quantum": "off"}, ValueError, "holds no circuit that could be off"),

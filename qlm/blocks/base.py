@@ -76,7 +76,8 @@ def real_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Block(nn.Module, ABC):
-    """A residual block. Each has a nested frozen dataclass ``Config`` and is built as ``Block(d_model, config, ...)``.
+    """A residual block. Each has a frozen dataclass ``Config``, which checks itself, and is built as ``Block(d_model,
+    config, ...)``.
 
     ``holds_circuit`` tells whether it takes ``quantum=`` and ``backend=``; such a block keeps what the mode swaps in a
     ``qlm.controls.QuantumPart``. ``report`` is a typed summary of the last call, a ``CircuitReport`` where there are

@@ -16,6 +16,7 @@ from circuits.library import amplification, loading_angles
 from circuits.passes import separable
 from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import QuantumPart, check_mode
+from qlm.fields import check_types
 from qlm.probabilities import MAX_WIRES, ProbabilityLayer
 
 _VALUE_SPREAD = 0.02
@@ -37,6 +38,7 @@ class GroverMemoryConfig:
     quantum: str = "circuit"
 
     def __post_init__(self) -> None:
+        check_types("grover_memory", self)
         check_mode(self.quantum)
         integer("grover_memory", "n_wires", self.n_wires, 2)
         if self.n_wires > MAX_WIRES:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from circuits._suggest import unknown
 from classical_kernels import scan
 from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
+from qlm.fields import check_types
 
 SIGNALS = ("error", "raw")
 """What a level hands to the one above."""
@@ -28,6 +29,7 @@ class HarmonicConfig:
     signal: str = "error"
 
     def __post_init__(self) -> None:
+        check_types("harmonic", self)
         object.__setattr__(self, "taus", tuple(float(tau) for tau in self.taus))
         if self.signal not in SIGNALS:
             raise ValueError(unknown("harmonic signal", self.signal, SIGNALS))

@@ -29,6 +29,7 @@ from qlm.blocks.kernel_forms import (
 )
 from qlm.blocks.kernel_parts import CircuitKernel, build_kernel, check_twin
 from qlm.controls import check_mode
+from qlm.fields import check_types
 
 _OUT_SPREAD = 0.02
 """Standard deviation of fresh weights from what is read to the stream: the update starts small."""
@@ -58,6 +59,7 @@ class KernelAttentionConfig:
     causal: bool = True
 
     def __post_init__(self) -> None:
+        check_types("kernel_attention", self)
         check_mode(self.quantum)
         check_twin(self.twin)
         if self.normalisation not in NORMALISATIONS:

@@ -16,6 +16,7 @@ from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
 from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import CircuitCore, build_core, check_mode
+from qlm.fields import check_types
 
 _TEMPERATURE = 0.05
 """Width of the sigmoid that stands in for the hard threshold in the backward pass."""
@@ -41,6 +42,7 @@ class QuantumRouterConfig:
     hardness_weight: float = 0.1
 
     def __post_init__(self) -> None:
+        check_types("quantum_router", self)
         check_mode(self.quantum)
         if not (0 < self.budget <= 1 and 0 <= self.exploration <= 1):
             raise ValueError(

@@ -15,6 +15,7 @@ from circuits._check import integer
 from circuits.library import angle_encoding, kicked_ising
 from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
 from qlm.controls import CircuitCore, QuantumPart, build_core, check_mode
+from qlm.fields import check_types
 from qlm.floquet.disorder import draw_disorder
 from qlm.quantum import WEIGHT_SPREAD
 
@@ -35,6 +36,7 @@ class TimeCrystalConfig:
     quantum: str = "circuit"
 
     def __post_init__(self) -> None:
+        check_types("time_crystal", self)
         check_mode(self.quantum)
         integer("time_crystal", "periods", self.periods, 1)
         if not self.circuit:

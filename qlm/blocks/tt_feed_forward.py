@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
+from qlm.fields import check_types
 from tensornet import TTLinear
 from tensornet.rank_schedule import RankBudget, apply_by_rank, nested_ranks, rank_straight_through
 
@@ -26,6 +27,7 @@ class TTFeedForwardConfig:
     budget: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types("tt_feed_forward", self)
         object.__setattr__(self, "ranks", tuple(int(rank) for rank in self.ranks))
         if not self.ranks or list(self.ranks) != sorted(set(self.ranks)) or self.ranks[0] < 1 or len(self.ranks) > 4:
             raise ValueError(f"tt_feed_forward expects 1 to 4 ascending ranks of at least 1, got {self.ranks}.")

@@ -18,6 +18,7 @@ from qlm.controls import check_mode
 from qlm.experts.base import Expert, ExpertShape, expert_class
 from qlm.experts.choice import Choice, LoadBalance, apply_chosen, choose
 from qlm.experts.router import CircuitRouter, Routing, build_router, renormalise, route_first
+from qlm.fields import check_types
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class VQCExpertsConfig:
     balance: float = 0.02
 
     def __post_init__(self) -> None:
+        check_types("vqc_experts", self)
         check_mode(self.quantum)
         expert_class(self.expert)
         for name, least in (("n_experts", 2), ("n_wires", 0), ("shared", 0), ("expansion", 1), ("rank", 1)):

@@ -15,6 +15,7 @@ from circuits.library import conditional_born_machine
 from circuits.passes import separable
 from qlm.blocks.base import CircuitReport
 from qlm.controls import QuantumPart, check_mode
+from qlm.fields import check_types
 from qlm.heads.base import Head, at_least_single
 from qlm.probabilities import MAX_WIRES, ProbabilityLayer
 from tensornet.log_space import log_or_minus_infinity
@@ -39,6 +40,7 @@ class BornCircuitConfig:
     quantum: str = "circuit"
 
     def __post_init__(self) -> None:
+        check_types("born_circuit", self)
         check_mode(self.quantum)
         if not 0 <= self.smoothing < math.inf:
             raise ValueError(f"born_circuit expects a finite smoothing >= 0, got {self.smoothing}; try 0.5.")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from qlm.fields import check_types
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
 from qlm.heads.base import at_least_single
 from tensornet.log_space import log_or_minus_infinity, squared_modulus
@@ -28,6 +29,7 @@ class BornLowRankConfig:
     quantum: str = "circuit"
 
     def __post_init__(self) -> None:
+        check_types("born_low_rank", self)
         check_amplitude_mode("born_low_rank", self.quantum)
         if self.rank < 1:
             raise ValueError(f"born_low_rank expects a rank of at least 1, got {self.rank}; raise it.")

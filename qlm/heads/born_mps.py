@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from qlm.fields import check_types
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
 from qlm.heads.base import at_least_single
 from tensornet import BornMPS
@@ -29,6 +30,7 @@ class BornMPSConfig:
     quantum: str = "circuit"
 
     def __post_init__(self) -> None:
+        check_types("born_mps", self)
         check_amplitude_mode("born_mps", self.quantum)
         if self.bond < 1 or self.n_digits < 1:
             raise ValueError(
