@@ -17,6 +17,8 @@ from qlm.experts.choice import Choice, LoadBalance, apply_chosen, choose
 from qlm.experts.router import SoftmaxRouter, renormalise, route_first
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
+SIGNS = torch.tensor([[1.0, -0.5, -0.5, 0.0], [-1.0, 0.5, 0.5, 0.0]])
+"""Two tokens' probabilities about their mean: the first expert's spread is 1.0, the largest."""
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
@@ -157,17 +159,35 @@ def test_chosen_experts_are_applied_to_their_tokens_alone() -> None:
 # Balance
 
 
-def test_balance_follows_its_formula_and_ignores_an_empty_batch() -> None:
-    balance = LoadBalance(4, step=0.5).double()
-    counts = torch.tensor([6, 2, 0, 0])
-    balance.update(counts)
+@pytest.mark.parametrize(("spread", "step"), [(0.5, 0.3), (0.02, 0.02), (0.0, 0.0)])
+def test_balance_follows_its_formula_and_ignores_an_empty_batch(spread: float, step: float) -> None:
+    """Its step is 0.3, or the largest spread of an expert's g."""
+    balance = LoadBalance(4, step=0.3).double()
+    counts, g = torch.tensor([6, 2, 0, 0]), torch.tensor([[0.4, 0.3, 0.2, 0.1]] * 2) + spread * SIGNS
+    balance.update(counts, g)
     load = 0.9 * torch.full((4,), 0.25).double() + 0.1 * counts.double() / 8
     torch.testing.assert_close(balance.load, load)
-    torch.testing.assert_close(balance.bias, 0.5 * (0.25 - load))
+    torch.testing.assert_close(balance.bias, step * (0.25 - load))
     before = balance.state_dict()
-    balance.update(torch.zeros(4, dtype=torch.long))
+    balance.update(torch.zeros(4, dtype=torch.long), g[:0])
     assert all(torch.equal(before[name], value) for name, value in balance.state_dict().items())
     assert set(before) == {"bias", "load"}
+
+
+@pytest.mark.parametrize(("spread", "skew"), [(1e-3, 0.0), (1e-4, 0.0), (1e-4, 1e-3)])
+def test_bias_of_a_nearly_uniform_router_settles(spread: float, skew: float) -> None:
+    """8 experts whose probabilities hardly depend on the token: a step of 0.02 would send all tokens to and fro."""
+    generator = torch.Generator().manual_seed(0)
+    balance, biases, excess = LoadBalance(8, step=0.02), [], []
+    for _ in range(200):
+        g = torch.softmax(8 * (torch.linspace(skew, -skew, 8) + spread * torch.randn(512, 8, generator=generator)), -1)
+        counts = choose(g, balance.bias, 2, 1.0).load(8)
+        balance.update(counts, g)
+        biases.append(balance.bias.clone())
+        excess.append(float((counts * 8 / counts.sum()).max()) - 1)
+    late = torch.stack(biases[-50:])
+    assert float((late.amax(0) - late.amin(0)).max()) < 0.3 * spread
+    assert max(excess[-50:]) < 0.4  # 128 +- 10 tokens for each expert
 
 
 @pytest.mark.parametrize(("e", "k", "spread"), [(8, 2, 0.5), (8, 1, 0.5), (16, 2, 1.0), (64, 4, 1.0)])
@@ -177,8 +197,9 @@ def test_balance_evens_a_skewed_router(e: int, k: int, spread: float) -> None:
     balance, excess = LoadBalance(e, step=0.05), []
     for _ in range(200):
         logits = torch.linspace(2, -2, e) + spread * torch.randn(2048, e, generator=generator)
-        counts = choose(torch.softmax(logits, -1), balance.bias, k, 1.0).load(e)
-        balance.update(counts)
+        g = torch.softmax(logits, -1)
+        counts = choose(g, balance.bias, k, 1.0).load(e)
+        balance.update(counts, g)
         excess.append(float((counts * e / counts.sum()).max()) - 1)
     assert excess[0] > 2.5
     assert sum(excess[-20:]) / 20 < 0.3

@@ -111,7 +111,7 @@ balance, loads = LoadBalance(8, step=0.05), []
 for _ in range(150):
     skewed = torch.softmax(torch.linspace(2, -2, 8) + 0.5 * torch.randn(1024, 8), 1)
     counts = choose(skewed, balance.bias, top_k=2, mass=1.0).load(8)
-    balance.update(counts)
+    balance.update(counts, skewed)
     loads.append(counts / counts.sum())
 shares = torch.stack(loads)
 

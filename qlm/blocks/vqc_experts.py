@@ -27,7 +27,7 @@ class VQCExpertsConfig:
 
     ``mass``: a token takes the fewest experts, up to ``top_k``, that hold this share of its probability. ``shared``:
     experts that every token passes; ``expert``: a kind of ``qlm.experts.base.EXPERTS``; ``expansion``: inner width over
-    d_model; ``rank``: of kinds that have one; ``balance``: step of the load balance, 0 for none.
+    d_model; ``rank``: of kinds that have one; ``balance``: largest step of the load balance, 0 for none.
     """
 
     n_experts: int = 8
@@ -153,7 +153,7 @@ class VQCExperts(Block):
         routing, choice = self._route(tokens)
         counts = choice.load(self.config.n_experts)
         if self.training and self.router is not None:
-            self.balance.update(counts)
+            self.balance.update(counts, routing.g)
         routed = apply_chosen(_held(self.experts), tokens, choice)
         update = routed
         for expert in _held(self.shared):

@@ -74,15 +74,17 @@ def apply_chosen(experts: Sequence[Callable[[Tensor], Tensor]], x: Tensor, choic
 
 
 class LoadBalance(nn.Module):
-    """A bias per expert that evens the load without an auxiliary loss: ``b_i += step (1/e - load_i)``.
+    """A bias per expert that evens the load without an auxiliary loss: ``b_i += min(step, s) (1/e - load_i)``.
 
-    ``load_i``, which sums to 1, is an exponential average of the share of choices that fell on expert i. Both are
-    buffers: they are part of a checkpoint and move in training alone. In distributed training the first process'
-    buffers are everybody's. Source: Wang et al. 2024 (arXiv:2408.15664), with the sign of the error replaced by the
-    error, so that a balanced bias rests.
+    ``load_i``, which sums to 1, is an exponential average of the share of choices that fell on expert i; s is the
+    largest standard deviation over tokens of an expert's g. A step beyond s, as of a router that treats all tokens
+    nearly alike, would move all of them at once, back and forth for ever. Bias and load are buffers: they are part of a
+    checkpoint and move in training alone. In distributed training the first process' buffers are everybody's. Source:
+    Wang et al. 2024 (arXiv:2408.15664), with the sign of the error replaced by the error, so that a balanced bias
+    rests, and with the bound s.
 
     >>> balance = LoadBalance(2, step=0.1)
-    >>> balance.update(torch.tensor([10, 0]))
+    >>> balance.update(torch.tensor([10, 0]), torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
     >>> balance.load, balance.bias
     (tensor([0.5500, 0.4500]), tensor([-0.0050,  0.0050]))
     """
@@ -97,9 +99,10 @@ class LoadBalance(nn.Module):
         self.register_buffer("load", torch.full((n_experts,), 1 / n_experts))
 
     @torch.no_grad()
-    def update(self, counts: Tensor) -> None:
-        """Move average and bias by one step's tokens per expert (e,); no tokens move nothing."""
+    def update(self, counts: Tensor, g: Tensor) -> None:
+        """Move average and bias by one step's tokens per expert (e,), chosen from g (n, e); no tokens move nothing."""
         total = counts.sum()
         if total > 0:
             self.load.lerp_((counts / total).to(self.load), 1 - _MEMORY)
-            self.bias.add_(self.step * (1 / len(self.load) - self.load))
+            step = g.detach().to(self.bias).std(0, correction=0).amax().clamp(max=self.step)
+            self.bias.add_(step * (1 / len(self.load) - self.load))
