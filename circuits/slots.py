@@ -164,6 +164,17 @@ class _Affine:
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
 
+    def of_columns(self, source: Any) -> Any:
+        """The columns, (b, k) or (k,), by as few operations as the numbers allow: most circuits only name columns."""
+        count, xp = len(self.index), namespace(source)
+        whole = count == source.shape[-1] and bool((self.index == np.arange(count)).all())
+        columns = source if whole else take(source, self.index)
+        if (self.scale != 1).any():
+            columns = columns * xp.asarray(self.scale, dtype=source.dtype, device=source.device)
+        if (self.shift != 0).any():
+            columns = columns + xp.asarray(self.shift, dtype=source.dtype, device=source.device)
+        return columns
+
     @staticmethod
     def of(slots: list[Any]) -> "_Affine":
         return _Affine(
@@ -219,20 +230,15 @@ def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     batch = inputs.shape[0]
     plan = _gather(slots)
 
-    def constant(array: NDArray[Any]) -> Any:
-        return xp.asarray(array, dtype=inputs.dtype, device=inputs.device)
-
-    def affine(source: Any, columns: _Affine) -> Any:
-        return take(source, columns.index) * constant(columns.scale) + constant(columns.shift)
-
-    parts = [affine(inputs, plan.inputs)] if len(plan.inputs.index) else []
+    parts = [plan.inputs.of_columns(inputs)] if len(plan.inputs.index) else []
     if len(plan.weights.index):
-        parts.append(xp.broadcast_to(affine(weights, plan.weights), (batch, len(plan.weights.index))))
+        parts.append(xp.broadcast_to(plan.weights.of_columns(weights), (batch, len(plan.weights.index))))
     if len(plan.numbers):
-        parts.append(xp.broadcast_to(constant(plan.numbers), (batch, len(plan.numbers))))
+        numbers = xp.asarray(plan.numbers, dtype=inputs.dtype, device=inputs.device)
+        parts.append(xp.broadcast_to(numbers, (batch, len(plan.numbers))))
     if plan.lefts:
         product = evaluate(plan.lefts, inputs, weights) * evaluate(plan.rights, inputs, weights)
-        parts.append(product * constant(plan.products.scale) + constant(plan.products.shift))
+        parts.append(plan.products.of_columns(product))
     if not parts:
         return inputs[:, :0]
     columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)

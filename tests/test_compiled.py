@@ -15,7 +15,8 @@ from torch import Tensor
 
 from backends import open_backend
 from backends.statevector import compiled, executor
-from backends.statevector.lowering import MATRIX, PERMUTE, WORD, lower, lower_observed
+from backends.statevector.lowering import lower, lower_observed
+from backends.statevector.program import MATRIX, PERMUTE, ROTATE, WORD
 from backends.statevector.structure import structure
 from backends.statevector.words import words_of
 from circuits import GATES, Circuit, Input, Op, PauliSum, Product, Weight, X, Y, Z
@@ -161,15 +162,15 @@ def test_circuits_that_differ_in_numbers_share_a_program() -> None:
 def test_lowering_fuses_layers_and_moves_the_last_ring_onto_the_observables() -> None:
     circuit = angle_encoding(4) + hardware_efficient(4, 3)
     given = structure(circuit)[0]
-    instructions = [int(row[0]) for row in lower_observed(given, frozenset(range(4))).code]
-    assert (instructions.count(MATRIX), instructions.count(PERMUTE), instructions.count(WORD)) == (8, 2, 0)
-    assert [name for name, _ in lower_observed(given, frozenset(range(4))).sweep] == ["cx"] * 4
+    instructions = [int(row[0]) for row in lower_observed(given, frozenset(range(4)), True).code]
+    assert [instructions.count(kind) for kind in (ROTATE, MATRIX, PERMUTE, WORD)] == [8, 0, 2, 0]
+    assert [name for name, _ in lower_observed(given, frozenset(range(4)), True).sweep] == ["cx"] * 4
     assert [int(row[0]) for row in lower(given).code].count(PERMUTE) == 3
 
 
 def test_what_cannot_reach_an_observable_is_left_out() -> None:
     circuit = Circuit(3, (Op("rx", (0,), (Input(0),)), Op("rxx", (1, 2), (Input(1),)), Op("ry", (2,), (Input(2),))))
-    program = lower_observed(structure(circuit)[0], frozenset((0,)))
+    program = lower_observed(structure(circuit)[0], frozenset((0,)), True)
     assert not (program.code[:, 0] == WORD).any()
     assert (program.start[1:, 0] == -1).all()
 

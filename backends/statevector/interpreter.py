@@ -4,14 +4,15 @@ Nothing is saved for the way back: the state is computed again and then uncomput
 ``O |psi>`` (the adjoint method), of which each gate's generator takes its slope: ``dE/dt = Im <psi|O P|psi>``.
 
 Axis legend: B samples in blocks of V lanes (b blocks, the last one filled up), N amplitudes, w words, m matrices,
-a shared angles, l lane angles; planes (N V,), lanes' data (b, l, V) and (b, w, V), contiguous block by block.
+a shared angles, l lane angles, t times; planes (N V,); data of lanes are laid out (l, V) and (t w, V) for a block.
 """
 
 import numba
 import numpy as np
 
 from backends.statevector import kernels as k
-from backends.statevector.lowering import CNOT, CZ, MATRIX, PERMUTE, WORD
+from backends.statevector.layout import load, read_bra, store, write_states
+from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
 
 _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -45,14 +46,14 @@ def prepare(re, im, start, matrices, turned, cos, sin, columns, lanes):
 
 
 @_FAST
-def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scratch, lanes, words, values):
+def forward(planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, values):
     """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order.
 
     Expectations of the words go to ``values`` (t w, V), one time after the other; nowhere without words.
     """
     re, im, sre, sim = planes
-    sources, _, signs = moves
-    matrices, _, turned, _, _ = fused
+    sources, _ = moves
+    matrices, turned, (rotations, tables, halves) = fused[0][0], fused[0][2], fused[1:4]
     columns, u, cos, sin, _ = scratch
     n_amplitudes = 1 << start.shape[0]
     size = n_amplitudes * lanes
@@ -66,16 +67,17 @@ def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scrat
             else:
                 lane_matrix(matrices[b], turned[b], lane_cos[c], lane_sin[c], lanes, u)
                 k.matrix_lanes(re, im, size, m, lanes, u)
+        elif operation == ROTATE:
+            k.rotate(re, im, size, lanes << a, rotations[b, 0], rotations[b, 1])
         elif operation == PERMUTE:
-            k.gather(sre, re, sources[a], signs[a], b != 0, lanes)
-            k.gather(sim, im, sources[a], signs[a], b != 0, lanes)
+            k.gather(sre, sim, re, im, sources[a], tables, b, False, lanes)
             re, im, sre, sim = sre, sim, re, im
         elif operation == CNOT:
             k.cnot(re, im, n_amplitudes, lanes, a, b)
         elif operation == CZ:
             k.cz(re, im, n_amplitudes, lanes, a | b)
         elif operation == WORD:
-            word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
+            word_angle(halves, lane_cos, lane_sin, c, d, cos, sin)
             k.word(re, im, n_amplitudes, lanes, a, b, e, cos, sin)
         else:
             measure(re, im, sre, words, values, a * words[0].shape[0], lanes)
@@ -83,11 +85,11 @@ def forward(planes, code, start, moves, fused, angles, lane_cos, lane_sin, scrat
 
 
 @_FAST
-def word_angle(angles, lane_cos, lane_sin, which, of_lanes, cos, sin):
+def word_angle(halves, lane_cos, lane_sin, which, of_lanes, cos, sin):
     """The half angle's cosine and sine per lane."""
     for v in range(cos.shape[0]):
-        cos[v] = lane_cos[which, v] if of_lanes else angles[0, which]
-        sin[v] = lane_sin[which, v] if of_lanes else angles[1, which]
+        cos[v] = lane_cos[which, v] if of_lanes else halves[0, which]
+        sin[v] = lane_sin[which, v] if of_lanes else halves[1, which]
 
 
 @_FAST
@@ -98,7 +100,6 @@ def backward(
     start,
     moves,
     fused,
-    angles,
     lane_cos,
     lane_sin,
     scratch,
@@ -112,8 +113,8 @@ def backward(
     """Uncompute a program on state and bra; add to ``slopes`` (m, 3) of matrices, ``out`` (l, V), ``by_angle`` (a,)."""
     re, im, sre, sim = planes
     bre, bim = bra
-    _, targets, signs = moves
-    _, inverses, _, turned_inverses, lane_axes = fused
+    _, targets = moves
+    inverses, turned_inverses, (rotations, tables, halves, lane_axes) = fused[0][1], fused[0][3], fused[1:]
     _, u, cos, sin, three = scratch
     n_amplitudes = 1 << start.shape[0]
     size = n_amplitudes * lanes
@@ -132,12 +133,13 @@ def backward(
                 lane_matrix(inverses[b], turned_inverses[b], lane_cos[c], lane_sin[c], lanes, u)
                 k.matrix_lanes(re, im, size, m, lanes, u)
                 k.matrix_lanes(bre, bim, size, m, lanes, u)
+        elif operation == ROTATE:
+            gx, gy, gz = k.unrotate(re, im, bre, bim, size, lanes << a, rotations[b, 0], rotations[b, 1])
+            slopes[b, 0], slopes[b, 1], slopes[b, 2] = gx, gy, gz
         elif operation == PERMUTE:
-            k.ungather(sre, re, targets[a], signs[a], b != 0, lanes)
-            k.ungather(sim, im, targets[a], signs[a], b != 0, lanes)
+            k.gather(sre, sim, re, im, targets[a], tables, b, True, lanes)
             re, im, sre, sim = sre, sim, re, im
-            k.ungather(sre, bre, targets[a], signs[a], b != 0, lanes)
-            k.ungather(sim, bim, targets[a], signs[a], b != 0, lanes)
+            k.gather(sre, sim, bre, bim, targets[a], tables, b, True, lanes)
             bre, bim, sre, sim = sre, sim, bre, bim
         elif operation == CNOT:
             k.cnot(re, im, n_amplitudes, lanes, a, b)
@@ -152,7 +154,7 @@ def backward(
                     out[c, v] += three[0, v]
                 else:
                     by_angle[c] += three[0, v]
-            word_angle(angles, lane_cos, lane_sin, c, d, cos, sin)
+            word_angle(halves, lane_cos, lane_sin, c, d, cos, sin)
             k.word(re, im, n_amplitudes, lanes, a, b, e + 2, cos, sin)
             k.word(bre, bim, n_amplitudes, lanes, a, b, e + 2, cos, sin)
         else:
@@ -216,39 +218,15 @@ def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
 
 
 @_FAST
-def write_states(planes, states, first, lanes):
-    """Copy a block's states to rows ``first ...`` of ``states`` (B, N, 2)."""
-    re, im, _, _ = planes
-    for v in range(min(lanes, states.shape[0] - first)):
-        sample = states[first + v]
-        for n in range(sample.shape[0]):
-            sample[n, 0] = re[n * lanes + v]
-            sample[n, 1] = im[n * lanes + v]
-
-
-@_FAST
-def read_bra(bra, cotangents, first, lanes):
-    """Half the cotangents (B, N, 2) of a block's states, ``dL = Re <c|d psi> = 2 Re <bra|d psi>``; 0 where none are."""
-    bre, bim = bra
-    for t in range(bre.shape[0]):
-        bre[t], bim[t] = 0, 0
-    for v in range(min(lanes, cotangents.shape[0] - first)):
-        sample = cotangents[first + v]
-        for n in range(sample.shape[0]):
-            bre[n * lanes + v] = sample[n, 0] / 2
-            bim[n * lanes + v] = sample[n, 1] / 2
-
-
-@_FAST
-def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states, slopes, lanes, is_backward):
+def run(first, last, program, fused, lane_angles, words, values, states, slopes, lanes, is_backward):
     """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
 
-    ``values`` (b, t w, V) of ``words`` (masks, number of diagonal ones) at each MEASURE, and final ``states``
-    (B, N, 2), either of them empty: results on the way forth, cotangents on the way back. There ``slopes`` are added
-    up: of matrices (b, m, 3), of lanes (b, l, V), of shared angles (b, a).
+    ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values`` (B, t w) of ``words`` (masks, number of
+    diagonal ones) at each MEASURE, and final ``states`` (B, N, 2), either of them empty: results on the way forth,
+    cotangents on the way back. There ``slopes`` are added up: of matrices (b, m, 3), of lanes (B, l), of shared angles
+    (b, a).
     """
     code, start, moves = program
-    fused, angles = numbers
     of_matrices, of_lanes, of_angles = slopes
     n_wires = start.shape[0]
     size = lanes << n_wires
@@ -261,13 +239,20 @@ def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states
         empty(values, lanes),
         np.empty((3, lanes), values.dtype),
     )
+    shape = (lane_angles[0].shape[1], lanes)
+    cos, sin, out = np.empty(shape, values.dtype), np.empty(shape, values.dtype), np.empty(shape, values.dtype)
+    columns = np.empty((values.shape[1], lanes), values.dtype)
     nothing = (words[0][:0], 0)
     for block in range(first, last):
-        cos, sin = lane_cos[block], lane_sin[block]
+        at = block * lanes
+        load(lane_angles[0], at, cos, 1.0)
+        load(lane_angles[1], at, sin, 0.0)
         asked = nothing if is_backward else words
-        planes = forward(planes, code, start, moves, fused, angles, cos, sin, scratch, lanes, asked, values[block])
+        planes = forward(planes, code, start, moves, fused, cos, sin, scratch, lanes, asked, columns)
         if is_backward:
-            read_bra(bra, states, block * lanes, lanes)
+            load(values, at, columns, 0.0)
+            read_bra(bra, states, at, lanes)
+            out[:] = 0
             backward(
                 planes,
                 bra,
@@ -275,19 +260,20 @@ def run(first, last, program, numbers, lane_cos, lane_sin, words, values, states
                 start,
                 moves,
                 fused,
-                angles,
                 cos,
                 sin,
                 scratch,
                 lanes,
                 words,
-                values[block],
+                columns,
                 of_matrices[block],
-                of_lanes[block],
+                out,
                 of_angles[block],
             )
+            store(out, of_lanes, at)
         else:
-            write_states(planes, states, block * lanes, lanes)
+            store(columns, values, at)
+            write_states(planes, states, at, lanes)
 
 
 @_FAST

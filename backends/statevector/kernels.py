@@ -44,32 +44,40 @@ def matrix_lanes(re, im, size, m, lanes, u):
 
 
 @_FAST
-def gather(target, source, sources, signs, signed, lanes):
-    """``target[k] = signs[k] source[sources[k]]``, amplitude by amplitude."""
-    for k in range(sources.shape[0]):
-        d = target[k * lanes : (k + 1) * lanes]
-        s = source[sources[k] * lanes : (sources[k] + 1) * lanes]
-        if signed and signs[k] < 0:
-            for v in range(lanes):
-                d[v] = -s[v]
-        else:
-            for v in range(lanes):
-                d[v] = s[v]
+def rotate(re, im, size, m, cos, sin):
+    """Apply ``[[cos, -sin], [sin, cos]]`` to the bit that changes every m numbers."""
+    for h in range(0, size, 2 * m):
+        r0, r1 = re[h : h + m], re[h + m : h + 2 * m]
+        i0, i1 = im[h : h + m], im[h + m : h + 2 * m]
+        for t in range(m):
+            xr, xi, yr, yi = r0[t], i0[t], r1[t], i1[t]
+            r0[t] = cos * xr - sin * yr
+            i0[t] = cos * xi - sin * yi
+            r1[t] = sin * xr + cos * yr
+            i1[t] = sin * xi + cos * yi
 
 
 @_FAST
-def ungather(target, source, targets, signs, signed, lanes):
-    """The inverse of ``gather``: ``target[k] = signs[targets[k]] source[targets[k]]``."""
-    for k in range(targets.shape[0]):
-        to = targets[k]
-        d = target[k * lanes : (k + 1) * lanes]
-        s = source[to * lanes : (to + 1) * lanes]
-        if signed and signs[to] < 0:
+def gather(target_re, target_im, source_re, source_im, order, tables, table, inverse, lanes):
+    """``target[k] = phases[k] source[order[k]]``; the inverse has the inverse order, and ``conj(phases[order[k]])``.
+
+    Tables (t, 2, N): real and imaginary parts of phases; with table -1 they are 1.
+    """
+    for k in range(order.shape[0]):
+        to, at = k * lanes, order[k] * lanes
+        tr, ti = target_re[to : to + lanes], target_im[to : to + lanes]
+        sr, si = source_re[at : at + lanes], source_im[at : at + lanes]
+        if table < 0:
             for v in range(lanes):
-                d[v] = -s[v]
+                tr[v], ti[v] = sr[v], si[v]
         else:
+            which = order[k] if inverse else k
+            pr = tables[table, 0, which]
+            pi = -tables[table, 1, which] if inverse else tables[table, 1, which]
             for v in range(lanes):
-                d[v] = s[v]
+                xr, xi = sr[v], si[v]
+                tr[v] = pr * xr - pi * xi
+                ti[v] = pr * xi + pi * xr
 
 
 @_FAST
@@ -211,6 +219,31 @@ def slopes(re, im, bra_re, bra_im, size, m):
             gx += c0[t] * b1[t] - d0[t] * a1[t] + c1[t] * b0[t] - d1[t] * a0[t]
             gy += c1[t] * a0[t] + d1[t] * b0[t] - c0[t] * a1[t] - d0[t] * b1[t]
             gz += c0[t] * b0[t] - d0[t] * a0[t] - c1[t] * b1[t] + d1[t] * a1[t]
+    return gx, gy, gz
+
+
+@_FAST
+def unrotate(re, im, bra_re, bra_im, size, m, cos, sin):
+    """Undo ``rotate`` on state and bra in one pass, and return ``slopes`` of them as they were before."""
+    gx, gy, gz = re[0] * 0, re[0] * 0, re[0] * 0
+    for h in range(0, size, 2 * m):
+        a0, a1, b0, b1 = re[h : h + m], re[h + m : h + 2 * m], im[h : h + m], im[h + m : h + 2 * m]
+        c0, c1 = bra_re[h : h + m], bra_re[h + m : h + 2 * m]
+        d0, d1 = bra_im[h : h + m], bra_im[h + m : h + 2 * m]
+        for t in range(m):
+            xr, xi, yr, yi = a0[t], b0[t], a1[t], b1[t]
+            ur, ui, wr, wi = c0[t], d0[t], c1[t], d1[t]
+            gx += ur * yi - ui * yr + wr * xi - wi * xr
+            gy += wr * xr + wi * xi - ur * yr - ui * yi
+            gz += ur * xi - ui * xr - wr * yi + wi * yr
+            a0[t] = cos * xr + sin * yr
+            b0[t] = cos * xi + sin * yi
+            a1[t] = cos * yr - sin * xr
+            b1[t] = cos * yi - sin * xi
+            c0[t] = cos * ur + sin * wr
+            d0[t] = cos * ui + sin * wi
+            c1[t] = cos * wr - sin * ur
+            d1[t] = cos * wi - sin * ui
     return gx, gy, gz
 
 

@@ -1,10 +1,10 @@
 """Lowers a circuit's structure to the program that the compiled executor interprets.
 
 What depends on numbers (angles, and constants, which are angles too) stays out, so that circuits which differ in
-numbers alone share one program. Passes, all of them here: ops outside the light cone of what is observed are dropped;
-gates on one wire are fused to one 2x2 matrix per run; the first matrix of each wire prepares a product state; runs of
-CNOT, CZ, SWAP (and X, Z between them) become one permutation of amplitudes with signs, and the last of them moves onto
-the observables.
+numbers alone share one program. Passes: ops outside the light cone of what is observed are dropped; gates on one wire
+are fused to one 2x2 matrix per run; the first matrix of each wire prepares a product state; runs of CNOT, CZ, SWAP (and
+X, Z between them) become one permutation of amplitudes with signs, and the last of them moves onto the observables;
+permutations take up the diagonal sides of the matrices around them (``phases``).
 
 Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's number.
 """
@@ -13,69 +13,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from backends.statevector.phases import split
+from backends.statevector.program import (
+    CNOT,
+    CZ,
+    FIXED_NAMES,
+    MATRIX,
+    MEASURE,
+    PERMUTE,
+    WORD,
+    Factor,
+    Program,
+    permutation,
+)
 from backends.statevector.structure import Angle, Gate, Structure
 from circuits import GATES
 
-MATRIX, PERMUTE, WORD, MEASURE, CNOT, CZ = 0, 1, 2, 3, 4, 5
-"""Instructions: a 2x2 matrix on a wire, a signed permutation of amplitudes, a rotation about a Pauli word, the
-observables' expectations here, and single gates where a permutation would cost more."""
 _FEW = 2
 """Gates that are run one by one: each of them moves half of the amplitudes, a permutation copies them all."""
 SWEEP = frozenset(("cx", "cz", "swap"))
-_QUARTER = 2**-0.5
 _LETTERS = {"X": 1, "Y": 2, "Z": 3}
 _CONTROLLED = {"cy": ("sdg", "cx", "s"), "ch": ("ry_minus", "cz", "ry_plus")}
 """Gates on two wires as gates on the second one around a CNOT or CZ: exact, phases included."""
-_FIXED = {
-    **{name: gate.matrix() for name, gate in GATES.items() if gate.n_wires == 1 and not gate.generator},
-    "ry_plus": GATES["ry"].matrix(np.pi / 4),
-    "ry_minus": GATES["ry"].matrix(-np.pi / 4),
-}
-FIXED_NAMES = tuple(_FIXED)
-FIXED_MATRICES = np.stack([_FIXED[name] for name in FIXED_NAMES])
-"""Matrices of the gates without angle on one wire, by their number."""
-
-
-class Factor(NamedTuple):
-    """One gate on one wire: a fixed one by number, or a rotation about a letter (1, 2, 3 for X, Y, Z) by an angle."""
-
-    letter: int  # 0: fixed
-    which: int  # number of the fixed matrix, or of the angle
-    lane: bool  # the angle differs between samples
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """What the interpreter reads. ``code`` (i, 6): instruction, then
-
-    - MATRIX: bit of the wire, matrix, lane angle or -1, its letter, 0;
-    - PERMUTE: number of the permutation, whether it has signs, 0, 0, 0;
-    - WORD: x mask, z mask, angle, whether of lanes, number of Y letters;
-    - MEASURE: number of the time, 0, 0, 0, 0;
-    - CNOT, CZ: masks of the control and of the target, 0, 0, 0.
-
-    ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
-    (g, 3): letter, which, 0 of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin.
-    ``sources`` and ``targets`` (p, N): amplitude k comes from ``sources[k]``, amplitude k goes to ``targets[k]``;
-    ``signs`` (p, N) of amplitude k after it. ``sweep``: the gates that moved onto the observables. ``n_times`` counts
-    MEASURE.
-    """
-
-    n_wires: int
-    code: NDArray[np.int64]
-    start: NDArray[np.int64]
-    factors: NDArray[np.int64]
-    bounds: NDArray[np.int64]
-    sources: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    signs: NDArray[np.int8]
-    sweep: tuple[Gate, ...]
-    n_times: int
 
 
 @dataclass
@@ -179,8 +141,8 @@ def lower(given: Structure) -> Program:
 
 
 @lru_cache(maxsize=64)
-def lower_observed(given: Structure, cone: frozenset[int]) -> Program:
-    """Return the program that measures observables on the wires of ``cone`` at the end.
+def lower_observed(given: Structure, cone: frozenset[int], diagonal: bool) -> Program:
+    """Return the program that measures observables on the wires of ``cone`` at the end, ``diagonal`` ones or any.
 
     Ops that cannot influence them are left out, and the last permutation becomes ``sweep``, through which the
     observables must be pulled back.
@@ -192,7 +154,7 @@ def lower_observed(given: Structure, cone: frozenset[int]) -> Program:
         sweep, state.open = tuple(state.open), []
     state.flush()
     state.measure()
-    return _assemble(state, sweep)
+    return _assemble(state, sweep, diagonal)
 
 
 @lru_cache(maxsize=64)
@@ -253,44 +215,27 @@ def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle 
         state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(after), False))
 
 
-def _assemble(state: _Lowering, sweep: tuple[Gate, ...] = ()) -> Program:
+def _assemble(state: _Lowering, sweep: tuple[Gate, ...] = (), diagonal: bool = False) -> Program:
     counts = np.cumsum([0, *(len(run) for run in state.matrices)])
-    factors = [(factor.letter, factor.which, 0) for run in state.matrices for factor in run]
+    factors = [(factor.letter, factor.which) for run in state.matrices for factor in run]
     start = [state.start.get(wire, (-1, -1, 0)) for wire in range(state.n_wires)]
-    moved = [_permutation(gates, state.n_wires) for gates in state.sweeps]
+    moved = [permutation(gates, state.n_wires) for gates in state.sweeps]
     size = 2**state.n_wires
+    code, diagonals, tables = split(state.code, diagonal)
+    is_split = np.zeros(len(state.matrices), dtype=np.bool_)
+    is_split[[entry.matrix for entry in diagonals]] = True
     return Program(
         state.n_wires,
-        np.array(state.code, dtype=np.int64).reshape(-1, 6),
+        np.array(code, dtype=np.int64).reshape(-1, 6),
         np.array(start, dtype=np.int64),
-        np.array(factors, dtype=np.int64).reshape(-1, 3),
+        np.array(factors, dtype=np.int64).reshape(-1, 2),
         counts.astype(np.int64),
+        is_split,
         np.array([parts[0] for parts in moved], dtype=np.int32).reshape(-1, size),
         np.array([parts[1] for parts in moved], dtype=np.int32).reshape(-1, size),
         np.array([parts[2] for parts in moved], dtype=np.int8).reshape(-1, size),
+        np.array(tables, dtype=np.int64),
+        np.array(diagonals, dtype=np.int64).reshape(-1, 4),
         sweep,
         state.n_times,
     )
-
-
-def _permutation(gates: Iterable[Gate], n_wires: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-    """Sources, targets, and the sign of each amplitude after the gates."""
-    places = np.arange(2**n_wires)  # where amplitude k is by now
-    flips = np.zeros_like(places)
-
-    def bit(wire: int) -> NDArray[np.int64]:
-        return (places >> (n_wires - 1 - wire)) & 1
-
-    for name, wires in gates:
-        if name == "cx":
-            places = places ^ (bit(wires[0]) << (n_wires - 1 - wires[1]))
-        elif name == "x":
-            places = places ^ (1 << (n_wires - 1 - wires[0]))
-        elif name == "swap":
-            differ = bit(wires[0]) ^ bit(wires[1])
-            places = places ^ (differ << (n_wires - 1 - wires[0])) ^ (differ << (n_wires - 1 - wires[1]))
-        else:  # z and cz
-            flips ^= bit(wires[0]) & bit(wires[-1])
-    sources = np.empty_like(places)
-    sources[places] = np.arange(2**n_wires)
-    return sources, places, (1 - 2 * flips[sources]).astype(np.int8)

@@ -12,8 +12,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from backends.statevector.program import Fixed, Rotation, Step, steps
 from backends.statevector.reference import apply_step
+from backends.statevector.steps import Fixed, Rotation, Step, steps
 from circuits import Circuit
 
 MAX_AMPLITUDES = 64

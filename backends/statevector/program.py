@@ -1,120 +1,120 @@
-"""A circuit as a list of steps on a batch of vectors, worked out once per circuit.
+"""What the compiled executor interprets: a program of few instructions, with its tables, and no numbers in it.
 
-Axis legend: N = 2**m amplitudes on m wires, b batch, k wires of one gate, K = 2**k. Vectors are stored (N, b), batch
-last, so that an amplitude of one gate is a block of rows. A density matrix on n wires is a vector on m = 2n wires (rows
-first), on which U acts twice: U on the row wires and its conjugate on the column wires.
+Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from circuits import GATES, Circuit, Op
-from circuits.gates import Matrix, pauli_matrix
-from circuits.ir import RESET
+import numpy as np
+from numpy.typing import NDArray
 
-Row = tuple[tuple[int, complex], ...]
-"""The non-zero entries of one row of a gate's matrix: (column, entry)."""
+from backends.statevector.structure import Gate
+from circuits import GATES
 
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Where a gate's K amplitudes stand: in vectors reshaped to (*shape, b), amplitude r is the block ``at[r]``."""
-
-    shape: tuple[int, ...]
-    at: tuple[tuple[int | slice, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A gate without angle, and the rows of its adjoint, which is what its gradient takes."""
-
-    frame: Frame
-    rows: tuple[Row, ...]
-    adjoint: tuple[Row, ...]
-
-    def inverse(self) -> "Fixed":
-        """The adjoint gate."""
-        return Fixed(self.frame, self.adjoint, self.rows)
+MATRIX, PERMUTE, WORD, MEASURE, CNOT, CZ, ROTATE = range(7)
+"""Instructions: a 2x2 matrix on a wire, a permutation of amplitudes with phases, a rotation about a Pauli word, the
+observables' expectations here, single gates where a permutation would cost more, and a real rotation of a wire."""
+_FIXED = {
+    **{name: gate.matrix() for name, gate in GATES.items() if gate.n_wires == 1 and not gate.generator},
+    "ry_plus": GATES["ry"].matrix(np.pi / 4),
+    "ry_minus": GATES["ry"].matrix(-np.pi / 4),
+}
+FIXED_NAMES = tuple(_FIXED)
+FIXED_MATRICES = np.stack([_FIXED[name] for name in FIXED_NAMES])
+"""Matrices of the gates without angle on one wire, by their number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """``exp(i phase t) exp(-i t sign P / 2)`` for the angle t in ``column``; (source, entry) per row of the word P."""
+class Factor(NamedTuple):
+    """One gate on one wire: a fixed one by number, or a rotation about a letter (1, 2, 3 for X, Y, Z) by an angle."""
 
-    frame: Frame
-    word: Row
-    column: int
-    sign: float
-    phase: float
-    shared: bool
+    letter: int  # 0: fixed
+    which: int  # number of the fixed matrix, or of the angle
+    lane: bool  # the angle differs between samples
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
-    """A reset on a density matrix: the trace over a wire, (row, column) in the frame, times |0><0|."""
+class Diagonal(NamedTuple):
+    """One side of a matrix ``left RY right`` that went into a permutation: left ones before it, right ones behind."""
 
-    frame: Frame
+    table: int
+    matrix: int
+    right: int
+    bit: int
 
 
-Step = Fixed | Rotation | Discard
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What the interpreter reads. ``code`` (i, 6): instruction, then
 
+    - MATRIX: bit of the wire, matrix, lane angle or -1, its letter, 0;
+    - ROTATE: bit of the wire, matrix, 0, 0, 0;
+    - PERMUTE: number of the permutation, of its table of phases or -1, 0, 0, 0;
+    - WORD: x mask, z mask, angle, whether of lanes, number of Y letters;
+    - MEASURE: number of the time, 0, 0, 0, 0;
+    - CNOT, CZ: masks of the control and of the target, 0, 0, 0.
 
-def frame(wires: tuple[int, ...], width: int) -> Frame:
-    """Return the frame of a gate on some of ``width`` wires; the gate's first wire is its most significant bit.
-
-    >>> frame((1,), 3).shape, frame((1,), 3).at[1]
-    ((2, 2, 2), (slice(None, None, None), 1))
+    ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
+    (g, 2): letter and which, of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin. ``split``
+    (m,): whether a matrix became a ROTATE, whose ``diagonals`` (d, 4) went into tables. ``sources`` and ``targets``
+    (p, N): amplitude k comes from ``sources[k]``, amplitude k goes to ``targets[k]``; ``signs`` (p, N) of amplitude k
+    after it. ``tables`` (t,): the permutation of each table of phases. ``sweep``: the gates that moved onto the
+    observables. ``n_times`` counts MEASURE.
     """
-    ascending = sorted(wires)
-    shape: list[int] = []
-    for before, wire in zip((-1, *ascending), ascending, strict=False):
-        shape += [2 ** (wire - before - 1), 2]
-    shape.append(2 ** (width - 1 - ascending[-1]))
 
-    def block(state: int) -> tuple[int | slice, ...]:
-        bits = {wire: (state >> (len(wires) - 1 - k)) & 1 for k, wire in enumerate(wires)}
-        return tuple(part for wire in ascending for part in (slice(None), bits[wire]))
+    n_wires: int
+    code: NDArray[np.int64]
+    start: NDArray[np.int64]
+    factors: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+    split: NDArray[np.bool_]
+    sources: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    signs: NDArray[np.int8]
+    tables: NDArray[np.int64]
+    diagonals: NDArray[np.int64]
+    sweep: tuple[Gate, ...]
+    n_times: int
 
-    return Frame(tuple(shape), tuple(block(state) for state in range(2 ** len(wires))))
+    @cached_property
+    def moves(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Permutations as the interpreter takes them."""
+        return self.sources, self.targets
+
+    @cached_property
+    def matrices(self) -> tuple[NDArray[Any], ...]:
+        """What tells how numbers become matrices and tables, as ``fusing.fuse`` takes it."""
+        return self.code, self.start, self.factors, self.bounds, self.split
+
+    @cached_property
+    def phases(self) -> tuple[NDArray[Any], ...]:
+        """What tells how diagonals become tables, as ``fusing.fuse`` takes it."""
+        return self.tables, self.diagonals, self.sources, self.signs
 
 
-def _rows(matrix: Matrix) -> tuple[Row, ...]:
-    return tuple(tuple((c, complex(entry)) for c, entry in enumerate(row) if entry != 0) for row in matrix)
+def permutation(gates: Iterable[Gate], n_wires: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """Return sources, targets, and the sign of each amplitude after CNOT, X, SWAP, Z and CZ gates.
 
-
-def _gate(op: Op, column: int, shared: bool, wires: tuple[int, ...], width: int, conjugate: bool) -> Step:
-    gate = GATES[op.name]
-    matrix = pauli_matrix(gate.generator) if gate.generator else gate.matrix()
-    if conjugate:
-        matrix = matrix.conj()
-    where = frame(wires, width)
-    if not gate.generator:
-        return Fixed(where, _rows(matrix), _rows(matrix.conj().T))
-    sign = -1.0 if conjugate else 1.0
-    return Rotation(where, tuple(row[0] for row in _rows(matrix)), column, sign, sign * gate.phase, shared)
-
-
-@lru_cache(maxsize=256)
-def steps(circuit: Circuit, density: bool) -> tuple[tuple[Step, ...], ...]:
-    """Return one tuple of steps per op, on n wires, or on 2n for a density matrix; cached per circuit.
-
-    >>> from circuits import Reset
-    >>> [len(listed) for listed in steps(Circuit(1, (Op("h", (0,)), *Reset(0))), density=True)]
-    [2, 1]
+    >>> permutation([("cx", (0, 1))], 2)[0].tolist()
+    [0, 1, 3, 2]
     """
-    n_wires = circuit.n_wires
-    width = 2 * n_wires if density else n_wires
-    column = 0
-    listed: list[tuple[Step, ...]] = []
-    for op in circuit.ops:
-        columns = tuple(wire + n_wires for wire in op.wires)
-        if op.name == RESET:
-            listed.append((Discard(frame((*op.wires, *columns), width)),))
-            continue
-        shared = bool(op.slots) and circuit.shared[column]
-        step = [_gate(op, column, shared, op.wires, width, conjugate=False)]
-        if density:
-            step.append(_gate(op, column, shared, columns, width, conjugate=True))
-        listed.append(tuple(step))
-        column += len(op.slots)
-    return tuple(listed)
+    places = np.arange(2**n_wires)  # where amplitude k is by now
+    flips = np.zeros_like(places)
+
+    def bit(wire: int) -> NDArray[np.int64]:
+        return (places >> (n_wires - 1 - wire)) & 1
+
+    for name, wires in gates:
+        if name == "cx":
+            places = places ^ (bit(wires[0]) << (n_wires - 1 - wires[1]))
+        elif name == "x":
+            places = places ^ (1 << (n_wires - 1 - wires[0]))
+        elif name == "swap":
+            differ = bit(wires[0]) ^ bit(wires[1])
+            places = places ^ (differ << (n_wires - 1 - wires[0])) ^ (differ << (n_wires - 1 - wires[1]))
+        else:  # z and cz
+            flips ^= bit(wires[0]) & bit(wires[-1])
+    sources = np.empty_like(places)
+    sources[places] = np.arange(2**n_wires)
+    return sources, places, (1 - 2 * flips[sources]).astype(np.int8)

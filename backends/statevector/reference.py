@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends.statevector.program import Discard, Fixed, Frame, Rotation, Step, steps
+from backends.statevector.steps import Discard, Fixed, Frame, Rotation, Step, steps
 from circuits import Circuit
 
 

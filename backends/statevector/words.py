@@ -6,7 +6,7 @@ counts its Y letters.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Words:
     n_diagonal: int
     table: NDArray[np.float64]
 
-    @property
+    @cached_property
     def is_identity(self) -> bool:
         """Whether each word is an observable, in order."""
         return self.table.shape[0] == self.table.shape[1] and bool((self.table == np.eye(len(self.table))).all())
