@@ -98,7 +98,7 @@ class Backend(ABC):
                 shape = (0, len(observables)) if times is None else (0, len(times), len(observables))
                 return call.nothing(shape)
             if times is None:
-                return call.cast(self._expectations(circuit, call.angles, observables, request))
+                return call.cast(self._expectations_of(call, observables, request))
             return call.cast(self._expectations_along(circuit, call.angles, observables, times, request))
 
     @final
@@ -227,9 +227,13 @@ class Backend(ABC):
         validate.paired(call_a, call_b, gram)
         with call_a.precision():
             if call_a.empty or call_b.empty:
-                return call_a.nothing((len(call_a.angles), len(call_b.angles)) if gram else (0,))
+                return call_a.nothing((len(call_a), len(call_b)) if gram else (0,))
             angles, request = (call_a.angles, call_b.angles), Request(shots, seed)
             return call_a.cast(self._fidelity(circuit_a, circuit_b, *angles, gram, request))
+
+    def _expectations_of(self, call: validate.Call, observables: tuple[PauliSum, ...], request: Request) -> Estimate:
+        """Values (b, o) from inputs and weights: an engine that keeps what samples share apart takes them as they are."""
+        return self._expectations(call.circuit, call.angles, observables, request)
 
     @abstractmethod
     def _expectations(

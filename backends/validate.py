@@ -1,9 +1,10 @@
 """Checks of what a caller passes to a backend: all of them raise before anything runs."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, lru_cache, reduce
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -24,20 +25,31 @@ ENTROPY_KINDS = ("von_neumann", "renyi2")
 
 @dataclass(frozen=True)
 class Call:
-    """Validated angles (b, a) in float32 or float64, and the dtype that the caller's tensors had."""
+    """A circuit with its validated inputs (b, i) and weights (w,), float32 or float64, and the caller's own dtype."""
 
-    angles: Tensor
+    circuit: Circuit
+    inputs: Tensor
+    weights: Tensor
     dtype: torch.dtype
+
+    @cached_property
+    def angles(self) -> Tensor:
+        """All angles (b, a)."""
+        return self.circuit.angles(self.inputs, self.weights)
+
+    def __len__(self) -> int:
+        """The batch size."""
+        return self.inputs.shape[0]
 
     @property
     def empty(self) -> bool:
         """Whether the batch is 0: answered without calling the adapter."""
-        return self.angles.shape[0] == 0
+        return len(self) == 0
 
     @contextlib.contextmanager
     def precision(self) -> Iterator[None]:
         """Run in the angles' own precision, whatever autocast is on."""
-        with torch.autocast(self.angles.device.type, enabled=False):
+        with torch.autocast(self.inputs.device.type, enabled=False):
             yield
 
     def cast(self, estimate: Estimate) -> Estimate:
@@ -46,8 +58,8 @@ class Call:
 
     def nothing(self, shape: tuple[int, ...], complex_values: bool = False) -> Estimate:
         """Return the answer to an empty batch; it touches the weights, so that distributed gradients do not hang."""
-        dtype = self.angles.dtype.to_complex() if complex_values else self.angles.dtype
-        values = torch.zeros(shape, dtype=dtype, device=self.angles.device) + 0 * self.angles.sum()
+        dtype = self.inputs.dtype.to_complex() if complex_values else self.inputs.dtype
+        values = torch.zeros(shape, dtype=dtype, device=self.inputs.device) + 0 * self.angles.sum()
         return Estimate(values) if complex_values else self.cast(Estimate(values))
 
 
@@ -61,7 +73,7 @@ def call(
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
         raise ValueError(f"seed expects an integer from 0 to 2**63 - 1 or None, got {seed!r}; choose one of them.")
     inputs, weights, dtype = _tensors(circuit, inputs, weights)
-    return Call(circuit.angles(inputs, weights), dtype)
+    return Call(circuit, inputs, weights, dtype)
 
 
 def circuit(given: Circuit) -> Circuit:
@@ -73,7 +85,7 @@ def circuit(given: Circuit) -> Circuit:
 
 def runnable(capabilities: Capabilities, given: Circuit) -> None:
     """Check a circuit's width, resets and gates against what a backend declares."""
-    used = {op.name for op in circuit(given).ops}
+    used = circuit(given).names
     if given.n_wires > capabilities.max_wires:
         raise ValueError(
             f"this backend expects at most {capabilities.max_wires} wires, got {given.n_wires}; use fewer wires or "
@@ -134,6 +146,8 @@ def _of_list(value: Any) -> Tensor:
 
 
 def _finite(name: str, tensor: Tensor) -> None:
+    if math.isfinite(tensor.detach().sum()):  # one pass in the common case; large finite numbers overflow it
+        return
     bad = ~torch.isfinite(tensor.detach())
     if bad.any():
         index = tuple(int(k) for k in bad.nonzero()[0])
@@ -157,11 +171,17 @@ def observables(on: Circuit, given: Sequence[PauliSum]) -> tuple[PauliSum, ...]:
     for observable in listed:
         if not isinstance(observable, PauliSum):
             raise TypeError(f"an observable expects a Pauli sum, got {type(observable).__name__}; write X(0) @ Z(1).")
+    _within(n_wires, listed)
+    return listed
+
+
+@lru_cache(maxsize=1024)
+def _within(n_wires: int, listed: tuple[PauliSum, ...]) -> None:
+    for observable in listed:
         if observable.wires and observable.wires[-1] >= n_wires:
             raise ValueError(
                 f"observable {observable} expects wires below {n_wires}, got {observable.wires[-1]}; widen the circuit."
             )
-    return listed
 
 
 def wires(on: Circuit, given: Sequence[int] | int | None) -> tuple[int, ...]:
@@ -212,10 +232,10 @@ def shots_or_own(backend: "Backend", shots: int | None) -> int:
 
 def paired(call_a: Call, call_b: Call, gram: bool) -> None:
     """Check that two batches can be compared entry by entry, unless a Gram matrix is asked for."""
-    if call_a.angles.dtype != call_b.angles.dtype:
-        raise ValueError(f"fidelity expects one dtype, got {call_a.angles.dtype} and {call_b.angles.dtype}; cast one.")
-    if not gram and len(call_a.angles) != len(call_b.angles):
+    if call_a.inputs.dtype != call_b.inputs.dtype:
+        raise ValueError(f"fidelity expects one dtype, got {call_a.inputs.dtype} and {call_b.inputs.dtype}; cast one.")
+    if not gram and len(call_a) != len(call_b):
         raise ValueError(
-            f"fidelity expects equal batches, got {len(call_a.angles)} and {len(call_b.angles)}; pass gram=True for "
+            f"fidelity expects equal batches, got {len(call_a)} and {len(call_b)}; pass gram=True for "
             "all pairs."
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from circuits.ops import RESET, Op, Reset, primitives
-from circuits.slots import Input, Product, Slot, Weight, as_slot, evaluate, leaves
+from circuits.slots import Gather, Input, Product, Slot, Weight, as_slot, gather, leaves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,6 +70,10 @@ class Circuit:
         """All angles' slots in program order, numbers included: the columns of ``angles``."""
         return tuple(slot for op in self.ops for slot in op.slots)
 
+    @cached_property
+    def _gather(self) -> Gather:
+        return gather(self.slots)
+
     @property
     def n_angles(self) -> int:
         """Number of angles, constants included."""
@@ -95,9 +99,14 @@ class Circuit:
         return tuple(all(isinstance(leaf, Weight) for leaf in leaves(slot)) for slot in self.slots)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of its ops."""
+        return frozenset(op.name for op in self.ops)
+
+    @property
     def is_unitary(self) -> bool:
         """Whether the circuit holds no reset."""
-        return all(op.name != RESET for op in self.ops)
+        return RESET not in self.names
 
     @cached_property
     def depth(self) -> int:
@@ -138,7 +147,7 @@ class Circuit:
                 f"angles expects inputs and weights of one floating dtype, got {inputs.dtype} and {weights.dtype}; "
                 "convert them."
             )
-        return evaluate(self.slots, inputs, weights)
+        return self._gather(inputs, weights)
 
     def prefix(self, n_ops: int) -> "Circuit":
         """Return the first ``n_ops`` ops as a circuit (resets kept, global phase dropped).

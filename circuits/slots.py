@@ -4,6 +4,7 @@ Axis legend: b batch, i inputs, w weights, a angles. Angles are in radians.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as _replace
 from functools import lru_cache
@@ -156,65 +157,71 @@ def leaves(slot: Slot) -> tuple[Input | Weight, ...]:
     return leaves(slot.left) + leaves(slot.right) if isinstance(slot, Product) else (slot,)
 
 
-@dataclass(frozen=True, slots=True)
 class _Affine:
-    """Columns ``source[..., index] * scale + shift``."""
+    """Columns ``source[..., index] * scale + shift`` by as few operations as the numbers allow."""
 
-    index: NDArray[np.int64]
-    scale: NDArray[np.float64]
-    shift: NDArray[np.float64]
+    def __init__(self, slots: Sequence[Any]) -> None:
+        self.index = np.array([slot.index for slot in slots], dtype=np.int64)
+        self.scale = np.array([slot.scale for slot in slots], dtype=float)
+        self.shift = np.array([slot.shift for slot in slots], dtype=float)
+        self.in_order = bool((self.index == np.arange(len(slots))).all())
+        self.is_scaled, self.is_shifted = bool((self.scale != 1).any()), bool((self.shift != 0).any())
 
-    def of_columns(self, source: Any) -> Any:
-        """The columns, (b, k) or (k,), by as few operations as the numbers allow: most circuits only name columns."""
-        count, xp = len(self.index), namespace(source)
-        whole = count == source.shape[-1] and bool((self.index == np.arange(count)).all())
-        columns = source if whole else take(source, self.index)
-        if (self.scale != 1).any():
-            columns = columns * xp.asarray(self.scale, dtype=source.dtype, device=source.device)
-        if (self.shift != 0).any():
-            columns = columns + xp.asarray(self.shift, dtype=source.dtype, device=source.device)
-        return columns
+    def __len__(self) -> int:
+        return len(self.index)
 
-    @staticmethod
-    def of(slots: list[Any]) -> "_Affine":
-        return _Affine(
-            np.array([slot.index for slot in slots], dtype=np.int64),
-            np.array([slot.scale for slot in slots]),
-            np.array([slot.shift for slot in slots]),
-        )
+    def of(self, source: Any) -> Any:
+        """The columns, (b, k) or (k,)."""
+        columns = source if self.in_order and source.shape[-1] == len(self) else take(source, self.index)
+        if self.is_scaled:
+            columns = columns * _like(source, self.scale)
+        return columns + _like(source, self.shift) if self.is_shifted else columns
 
 
-@dataclass(frozen=True, slots=True)
-class _Gather:
-    """Angle columns as data, by kind; ``order[k]`` is where column k of the angles stands among them."""
+def _like(source: Any, numbers: NDArray[np.float64]) -> Any:
+    return namespace(source).asarray(numbers, dtype=source.dtype, device=source.device)
 
-    inputs: _Affine
-    weights: _Affine
-    numbers: NDArray[np.float64]
-    products: _Affine
-    lefts: tuple[Slot, ...]
-    rights: tuple[Slot, ...]
-    order: NDArray[np.int64]
-    in_order: bool
+
+class Gather:
+    """The angles of some slots as one differentiable gather, worked out once: ``gather(inputs, weights)``.
+
+    >>> Gather((Input(1), 0.5, Product(Input(0), Weight(0))))(np.array([[2.0, 3.0]]), np.array([4.0])).tolist()
+    [[3.0, 0.5, 8.0]]
+    """
+
+    def __init__(self, slots: tuple[Slot, ...]) -> None:
+        kinds = (Input, Weight, float, Product)
+        columns = [[k for k, slot in enumerate(slots) if isinstance(slot, kind)] for kind in kinds]
+        inputs, weights, numbers, products = ([slots[k] for k in column] for column in columns)
+        pairs = [product for product in products if isinstance(product, Product)]
+        self._inputs, self._weights = _Affine(inputs), _Affine(weights)
+        self._numbers = np.array(numbers, dtype=float)
+        self._products = _Affine([Input(k, pair.scale, pair.shift) for k, pair in enumerate(pairs)])
+        self._lefts = Gather(tuple(pair.left for pair in pairs)) if pairs else None
+        self._rights = Gather(tuple(pair.right for pair in pairs)) if pairs else None
+        self._order = np.argsort(np.array([k for column in columns for k in column], dtype=np.int64))
+        self._in_order = bool(np.all(self._order == np.arange(len(slots))))
+
+    def __call__(self, inputs: Any, weights: Any) -> Any:
+        """Return the angles (b, a) of inputs (b, i) and weights (w,), arrays of one kind, dtype and device."""
+        xp, batch = namespace(inputs), inputs.shape[0]
+        parts = [self._inputs.of(inputs)] if len(self._inputs) else []
+        if len(self._weights):
+            parts.append(xp.broadcast_to(self._weights.of(weights), (batch, len(self._weights))))
+        if len(self._numbers):
+            parts.append(xp.broadcast_to(_like(inputs, self._numbers), (batch, len(self._numbers))))
+        if self._lefts is not None and self._rights is not None:
+            parts.append(self._products.of(self._lefts(inputs, weights) * self._rights(inputs, weights)))
+        if not parts:
+            return inputs[:, :0]
+        columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)
+        return columns if self._in_order else take(columns, self._order)
 
 
 @lru_cache(maxsize=1024)
-def _gather(slots: tuple[Slot, ...]) -> _Gather:
-    kinds = (Input, Weight, float, Product)
-    columns = [[k for k, slot in enumerate(slots) if isinstance(slot, kind)] for kind in kinds]
-    inputs, weights, numbers, products = ([slots[k] for k in column] for column in columns)
-    order = np.argsort(np.array([k for column in columns for k in column], dtype=np.int64))
-    pairs = [product for product in products if isinstance(product, Product)]
-    return _Gather(
-        _Affine.of(inputs),
-        _Affine.of(weights),
-        np.array(numbers, dtype=float),
-        _Affine(np.arange(len(pairs)), *np.array([(pair.scale, pair.shift) for pair in pairs]).reshape(-1, 2).T),
-        tuple(pair.left for pair in pairs),
-        tuple(pair.right for pair in pairs),
-        order,
-        bool(np.all(order == np.arange(len(order)))),
-    )
+def gather(slots: tuple[Slot, ...]) -> Gather:
+    """Return the gather of some slots, kept for those that were asked for lately."""
+    return Gather(slots)
 
 
 def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
@@ -226,20 +233,4 @@ def evaluate(slots: tuple[Slot, ...], inputs: Any, weights: Any) -> Any:
     >>> evaluate((Input(1), 0.5, Product(Input(0), Weight(0))), np.array([[2.0, 3.0]]), np.array([4.0])).tolist()
     [[3.0, 0.5, 8.0]]
     """
-    xp = namespace(inputs)
-    batch = inputs.shape[0]
-    plan = _gather(slots)
-
-    parts = [plan.inputs.of_columns(inputs)] if len(plan.inputs.index) else []
-    if len(plan.weights.index):
-        parts.append(xp.broadcast_to(plan.weights.of_columns(weights), (batch, len(plan.weights.index))))
-    if len(plan.numbers):
-        numbers = xp.asarray(plan.numbers, dtype=inputs.dtype, device=inputs.device)
-        parts.append(xp.broadcast_to(numbers, (batch, len(plan.numbers))))
-    if plan.lefts:
-        product = evaluate(plan.lefts, inputs, weights) * evaluate(plan.rights, inputs, weights)
-        parts.append(plan.products.of_columns(product))
-    if not parts:
-        return inputs[:, :0]
-    columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)
-    return columns if plan.in_order else take(columns, plan.order)
+    return gather(slots)(inputs, weights)

@@ -13,6 +13,7 @@ from backends import linalg
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
 from backends.statevector import compiled, executor
+from backends.validate import Call
 from circuits import GATES, Circuit, PauliSum
 
 
@@ -43,6 +44,12 @@ class Statevector(Backend):
             max_wires=executor.MAX_WIRES,
             gates=frozenset(GATES),
         )
+
+    def _expectations_of(self, call: Call, observables: tuple[PauliSum, ...], request: Request) -> Estimate:
+        _refuse_shots(request)
+        if compiled.runs(call.circuit, call.inputs):
+            return Estimate(compiled.expectations_of(call.circuit, call.inputs, call.weights, observables))
+        return self._expectations(call.circuit, call.angles, observables, request)
 
     def _expectations(
         self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request

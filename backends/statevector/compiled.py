@@ -18,7 +18,7 @@ from backends.statevector.program import Program
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
 from circuits import GATES, Circuit, PauliSum
-from circuits.slots import Slot, evaluate
+from circuits.slots import Gather, gather
 
 
 def runs(circuit: Circuit, angles: Tensor) -> bool:
@@ -35,7 +35,7 @@ def expectations(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, 
 def expectations_of(circuit: Circuit, inputs: Tensor, weights: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
     """Return the same at inputs (B, i) and weights (w,): angles that samples share are never spread over them."""
     task = _observing(circuit, observables)
-    return _run(task, evaluate(task.lane_slots, inputs, weights), evaluate(task.shared_slots, inputs[:1], weights))
+    return _run(task, task.lanes(inputs, weights), task.shared(inputs[:1], weights))
 
 
 def expectations_along(
@@ -83,12 +83,14 @@ class _Task:
         return torch.tensor(lanes, dtype=torch.int64), torch.tensor(shared, dtype=torch.int64), torch.tensor(order)
 
     @cached_property
-    def lane_slots(self) -> tuple[Slot, ...]:
-        return tuple(self.circuit.slots[column] for column in structure(self.circuit)[2])
+    def lanes(self) -> Gather:
+        """What makes the angles of lanes (B, l) of inputs and weights."""
+        return gather(tuple(self.circuit.slots[column] for column in structure(self.circuit)[2]))
 
     @cached_property
-    def shared_slots(self) -> tuple[Slot, ...]:
-        return tuple(self.circuit.slots[column] for column in structure(self.circuit)[1])
+    def shared(self) -> Gather:
+        """What makes the shared angles (1, s) of one row of inputs, none of which it reads, and weights."""
+        return gather(tuple(self.circuit.slots[column] for column in structure(self.circuit)[1]))
 
     def parts(self, angles: Tensor) -> tuple[Tensor, Tensor]:
         """The angles of lanes (B, l) and the shared ones (1, s) among all of them."""
