@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from classical_kernels import scan, scan_reference
-from classical_kernels.linear_scan.cpu import backward_blocks, forward_blocks
+from classical_kernels.linear_scan.kernels import backward_blocks, forward_blocks
 
 SHAPES = ((4, 4096, 512), (1, 16384, 1024))  # batch, sequence, channels
 ROUNDS = 9
@@ -66,9 +66,10 @@ def kernels(a: Tensor, b: Tensor, h0: Tensor, grad_h: Tensor) -> tuple[Callable[
     batch, seq_len, n_channels = a.shape
     h, grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(a), torch.zeros_like(a)
     h_last, grad_last, grad_h0 = (torch.zeros_like(h0) for _ in range(3))
-    sizes = (seq_len, n_channels, n_channels, 0, batch)
-    ahead = [*(t.view(-1).numpy() for t in (a, b, h0, h, h_last)), *sizes]
-    back = [*(t.view(-1).numpy() for t in (a, h0, h, grad_h, grad_last, grad_a, grad_b, grad_h0)), *sizes]
+    marks = torch.empty(0, dtype=torch.uint8)
+    sizes = (seq_len, n_channels, False, n_channels, 0, batch)
+    ahead = [*(t.view(-1).numpy() for t in (a, b, h0, marks, h, h_last)), *sizes]
+    back = [*(t.view(-1).numpy() for t in (a, h0, marks, h, grad_h, grad_last, grad_a, grad_b, grad_h0)), *sizes]
 
     def forward() -> None:
         forward_blocks(*ahead)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from classical_kernels.linear_attention.chunked import causal_linear_attention
     from classical_kernels.linear_attention.quadratic import causal_attention
     from classical_kernels.linear_attention.reference import causal_linear_attention_reference
-    from classical_kernels.linear_scan.dispatch import scan
+    from classical_kernels.linear_scan.dispatch import scan, scan_step
     from classical_kernels.linear_scan.reference import scan_reference
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "causal_linear_attention_reference",
     "scan",
     "scan_reference",
+    "scan_step",
 ]
 
 # No submodule may bear a name of this table: importing it would replace the function by the module.
@@ -27,6 +28,7 @@ _MODULES = {
     "causal_linear_attention_reference": "classical_kernels.linear_attention.reference",
     "scan": "classical_kernels.linear_scan.dispatch",
     "scan_reference": "classical_kernels.linear_scan.reference",
+    "scan_step": "classical_kernels.linear_scan.dispatch",
 }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 REAL = (torch.float32, torch.float64)
 COMPLEX = (torch.complex64, torch.complex128)
 LOW = (torch.bfloat16, torch.float16)
-Operands = tuple[Tensor, ...]
+Operands = tuple[Tensor, Tensor, Tensor]
 Scan = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -32,14 +32,19 @@ def loop(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(states, axis=1))
 
 
-def gradients(function: Scan, operands: Operands, create_graph: bool = False) -> Operands:
+def gradients(function: Scan, operands: tuple[Tensor, ...], create_graph: bool = False) -> tuple[Tensor, ...]:
     """Gradients for all operands of fixed random weights on all states and on the last one."""
     leaves = tuple(operand.clone().requires_grad_() for operand in operands)
     outputs = function(*leaves)
     return torch.autograd.grad(outputs, leaves, weights_like(outputs), create_graph=create_graph)
 
 
-def weights_like(outputs: tuple[Tensor, Tensor]) -> Operands:
+def leaves(a: Tensor, b: Tensor, h0: Tensor) -> Operands:
+    """Copies that want gradients."""
+    return a.clone().requires_grad_(), b.clone().requires_grad_(), h0.clone().requires_grad_()
+
+
+def weights_like(outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     return tuple(torch.randn(out.shape, dtype=out.dtype, generator=generator) for out in outputs)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scan_cases import COMPLEX, LOW, REAL, Scan, close, draw, gradients, loop, weights_like
+from scan_cases import COMPLEX, LOW, REAL, Scan, close, draw, gradients, leaves, loop, weights_like
 from torch.testing import assert_close
 
 from classical_kernels import scan, scan_reference
@@ -59,7 +59,7 @@ def test_a_rotation_keeps_its_modulus() -> None:
 
 def test_lazily_conjugated_operands() -> None:
     operands = draw(2, 9, 3, dtype=torch.complex64)
-    lazy = tuple(operand.conj() for operand in operands)
+    lazy = operands[0].conj(), operands[1].conj(), operands[2].conj()
     assert all(operand.is_conj() for operand in lazy)
     h, h_last = scan(*lazy)
     expected, expected_last = scan(*operands)
@@ -101,10 +101,10 @@ def test_growth_overflows_and_nan_stays_in_its_channel() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("length", [0, 1, 2, 6])
 def test_gradcheck(dtype: torch.dtype, length: int) -> None:
-    leaves = tuple(operand.requires_grad_() for operand in draw(2, length, 3, dtype=dtype))
-    assert torch.autograd.gradcheck(scan, leaves)
-    assert torch.autograd.gradcheck(lambda a, b, h0: scan(a, b, h0)[1], leaves)  # the last state alone
-    assert torch.autograd.gradcheck(lambda a, b, h0: scan(a, b, h0)[0], leaves)  # all states alone
+    wanted = leaves(*draw(2, length, 3, dtype=dtype))
+    assert torch.autograd.gradcheck(scan, wanted)
+    assert torch.autograd.gradcheck(lambda a, b, h0: scan(a, b, h0)[1], wanted)  # the last state alone
+    assert torch.autograd.gradcheck(lambda a, b, h0: scan(a, b, h0)[0], wanted)  # all states alone
 
 
 @pytest.mark.parametrize("wanted", range(3))

@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scan_cases import Operands, draw, gradients
+from numba import types
+from scan_cases import Operands, draw, gradients, leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from classical_kernels import scan, scan_reference
+from classical_kernels.costs import scan_cost
 from classical_kernels.linear_scan.cpu import _scan_backward, scan_channels
+from classical_kernels.linear_scan.kernels import backward_blocks, forward_blocks
 
 
 def test_second_derivative_is_refused_with_a_remedy() -> None:
@@ -17,17 +21,42 @@ def test_second_derivative_is_refused_with_a_remedy() -> None:
     first = gradients(scan, operands, create_graph=True)
     with pytest.raises(NotImplementedError, match=r"use classical_kernels\.scan_reference"):
         torch.autograd.backward(first, first)
-    leaves = tuple(operand.requires_grad_() for operand in draw(1, 3, 2))
-    assert torch.autograd.gradgradcheck(scan_reference, leaves)
+    wanted = leaves(*draw(1, 3, 2))
+    assert torch.autograd.gradgradcheck(scan_reference, wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
 def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     for shape in ((2, 5, 3), (2, 0, 3)):
-        operands = tuple(operand.requires_grad_() for operand in draw(*shape, dtype=dtype))
-        torch.library.opcheck(scan_channels, operands)
-        a, b, h0 = (operand.detach() for operand in operands)
-        torch.library.opcheck(_scan_backward, (a, h0, scan(a, b, h0)[0], b, h0))
+        operands = leaves(*draw(*shape, dtype=dtype))
+        for marks in (torch.empty(0, dtype=torch.uint8), torch.randint(3, shape[:2], dtype=torch.uint8)):
+            torch.library.opcheck(scan_channels, (*operands, marks, True))
+            a, b, h0 = (operand.detach() for operand in operands)
+            torch.library.opcheck(_scan_backward, (a, h0, marks, scan(a, b, h0)[0], b, h0, False))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_operations_are_counted(dtype: torch.dtype) -> None:
+    """By hand: a product and a sum an element forward, two and one backward; complex, 6 and 2 real ones each."""
+    wanted = leaves(*draw(2, 5, 3, dtype=dtype))
+    with FlopCounterMode(display=False) as counter:
+        h, _ = scan(*wanted)
+        assert counter.get_total_flops() == 30 * (8 if dtype.is_complex else 2)
+        h.abs().sum().backward()
+    assert counter.get_total_flops() == 30 * (22 if dtype.is_complex else 5)
+    assert scan_cost((2, 5, 3), dtype) == (30 * (8 if dtype.is_complex else 2), 90 * dtype.itemsize)
+    assert scan_cost((2, 5, 3), dtype, backward=True).bytes == 150 * dtype.itemsize
+
+
+def test_indices_have_64_bits() -> None:
+    """More than 2**31 elements need no other kernel: sizes are intp, and numba's integers never narrow."""
+    gradients(scan, draw(1, 3, 2))
+    for kernel, n_arrays in ((forward_blocks, 6), (backward_blocks, 9)):
+        for signature in kernel.signatures:
+            *sizes, reverse = (*signature[n_arrays : n_arrays + 2], *signature[-3:], signature[n_arrays + 2])
+            assert set(sizes) == {types.intp}
+            assert reverse == types.boolean
+            assert str(types.intp) == "int64"
 
 
 @pytest.mark.parametrize("length", [1, 7])
@@ -97,8 +126,8 @@ def test_the_name_is_the_function_whatever_is_imported_first(first: str) -> None
         "names = [m.name for m in pkgutil.walk_packages(classical_kernels.__path__, 'classical_kernels.')]\n"
         "for name in names: importlib.import_module(name)\n"
         "assert classical_kernels.scan is scan and classical_kernels.scan_reference is scan_reference\n"
-        "from classical_kernels.linear_scan import cpu\n"
-        "assert not cpu.forward_blocks.signatures and not cpu.backward_blocks.signatures  # nothing compiled\n"
+        "from classical_kernels.linear_scan import kernels\n"
+        "assert not kernels.forward_blocks.signatures and not kernels.backward_blocks.signatures  # nothing compiled\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

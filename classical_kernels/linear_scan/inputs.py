@@ -18,25 +18,24 @@ _STATE_DTYPES = {
 
 
 class ScanInputs(NamedTuple):
-    """Checked operands, all in the dtype of the state, and the dtype in which the states are returned."""
+    """Checked operands: a and b of one dtype, which the states get too, and h0 in the dtype of the running state."""
 
     a: Tensor
     b: Tensor
     h0: Tensor
-    dtype: torch.dtype
 
 
 def checked_inputs(a: Tensor, b: Tensor, h0: Tensor | None) -> ScanInputs:
-    """Check the operands of a scan and cast them to the dtype of its state.
+    """Check the operands of a scan; cast h0 to the dtype of the state.
 
-    Shapes: a, b (batch, seq, *channels); h0 (batch, *channels), or None for zeros. bfloat16 and float16 become float32.
-    Under `torch.autocast` a and b may differ in dtype and are promoted, as autocast leaves some results in low
+    Shapes: a, b (batch, seq, *channels); h0 (batch, *channels), or None for zeros. The state of bfloat16 and float16 is
+    float32. Under `torch.autocast` a and b may differ in dtype and are promoted, as autocast leaves some results in low
     precision and others not. Raises TypeError for what is no tensor and for dtypes, ValueError for shapes and devices.
     Cost: a copy of each operand whose dtype changes.
 
     >>> inputs = checked_inputs(torch.ones(2, 3, 4).bfloat16(), torch.ones(2, 3, 4).bfloat16(), None)
-    >>> inputs.a.dtype, inputs.h0.shape, inputs.dtype
-    (torch.float32, torch.Size([2, 4]), torch.bfloat16)
+    >>> inputs.a.dtype, inputs.h0.shape, inputs.h0.dtype
+    (torch.bfloat16, torch.Size([2, 4]), torch.float32)
     """
     if not (isinstance(a, Tensor) and isinstance(b, Tensor) and (h0 is None or isinstance(h0, Tensor))):
         given = ", ".join(type(operand).__name__ for operand in (a, b, h0))
@@ -62,7 +61,7 @@ def checked_inputs(a: Tensor, b: Tensor, h0: Tensor | None) -> ScanInputs:
         raise ValueError(
             f"a, b and h0 must be on one device, got {a.device}, {b.device} and {h0.device}: move them with .to()."
         )
-    return ScanInputs(_cast(a, state), _cast(b, state), _cast(h0, state), dtype)
+    return ScanInputs(_cast(a, dtype), _cast(b, dtype), _cast(h0, state))
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

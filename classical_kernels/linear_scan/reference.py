@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 from classical_kernels.linear_scan.inputs import checked_inputs
+from classical_kernels.packing import check_steps
 
 
-def scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def scan_reference(
+    a: Tensor,
+    b: Tensor,
+    h0: Tensor | None = None,
+    reverse: bool = False,
+    resets: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Linear recurrence over a sequence, one step at a time, in plain PyTorch.
 
     `h_t = a_t h_{t-1} + b_t`, elementwise over the channels, with `h_{-1} = h0`.
@@ -22,10 +30,19 @@ def scan_reference(a: Tensor, b: Tensor, h0: Tensor | None = None) -> tuple[Tens
     >>> h.flatten().tolist(), h_last.item()
     ([1.0, 1.5, 1.75], 1.75)
     """
-    a, b, state, dtype = checked_inputs(a, b, h0)
+    a, b, state = checked_inputs(a, b, h0)
+    check_steps(a, "resets", resets)
+    check_steps(a, "mask", mask)
+    trailing = (-1, *(1,) * (a.dim() - 2))
+    order = range(a.shape[1] - 1, -1, -1) if reverse else range(a.shape[1])
     states = []
-    for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
-        state = a_t * state + b_t
+    for t in order:
+        if resets is not None:
+            state = torch.where(resets[:, t].view(trailing), torch.zeros_like(state), state)
+        following = a[:, t].to(state.dtype) * state + b[:, t].to(state.dtype)
+        state = following if mask is None else torch.where(mask[:, t].view(trailing), following, state)
         states.append(state)
+    if reverse:
+        states.reverse()
     h = torch.stack(states, dim=1) if states else a * b  # empty, and known to autograd
-    return h.to(dtype), state.clone()
+    return h.to(a.dtype), state.clone()
