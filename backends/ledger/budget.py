@@ -62,6 +62,11 @@ def caps(estimates: Sequence[float], allowed: float, limits: Limits, spent: Spen
     [10]
     """
     total = sum(estimates)
+    if not allowed:
+        raise BudgetError(
+            f"a device expects leave to spend QPU time, got allow_qpu_seconds=0 for a request of about {total:.1f} QPU "
+            "seconds; nothing was sent: pass --allow-qpu-seconds N (allow_qpu_seconds) with all that a run may take."
+        )
     budgets = [("run", allowed - spent.run, "allow more with --allow-qpu-seconds (allow_qpu_seconds)")]
     if limits.call is not None:
         budgets.append(("call", limits.call, "raise it with: qlm jobs budget --call"))

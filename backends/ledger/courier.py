@@ -204,6 +204,6 @@ class Courier:
 
 def _question(job: Job) -> str:
     return (
-        f"job {job.tag} was perhaps sent, and the service does not know its tag so far; look again with: qlm jobs resume, "
-        f"or consent to sending it a second time with: qlm jobs resume --resubmit {job.tag}"
+        f"job {job.tag} was perhaps sent, and the service does not know its tag so far; look again with: qlm jobs "
+        f"resume, or consent to sending it a second time with: qlm jobs resume --resubmit {job.tag}"
     )

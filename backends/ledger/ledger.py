@@ -19,8 +19,8 @@ _JUMP = 3600.0
 """Seconds between the wall clock and the steady one beyond which somebody has set it."""
 _FACTS = ("remote_id", "used", "reason", "result")
 _WITHOUT_RESULT = (
-    "tag, content, device, state, body, run, paid, estimate, cap, used, remote_id, reason, created, changed, sent_boot, "
-    "sent_steady, lookups, NULL AS result"
+    "tag, content, device, state, body, run, paid, estimate, cap, used, remote_id, reason, created, changed, "
+    "sent_boot, sent_steady, lookups, NULL AS result"
 )
 _CHARGE = f"""CASE WHEN used IS NOT NULL THEN used
     WHEN state IN ({", ".join(f"'{state}'" for state in sorted(OPEN))}) THEN cap ELSE estimate END"""

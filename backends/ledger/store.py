@@ -160,8 +160,8 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
     code = getattr(error, "sqlite_errorcode", -1) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LedgerError(
-            f"the ledger expects its file to be free within {_PATIENCE:.0f} seconds, got one that another process keeps "
-            f"locked; end that process, which uses {path}."
+            f"the ledger expects its file to be free within {_PATIENCE:.0f} seconds, got one that stays locked; end "
+            f"the process that keeps {path} open."
         )
     if code == sqlite3.SQLITE_FULL or "disk I/O" in str(error):
         return LedgerError(
