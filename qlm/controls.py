@@ -4,8 +4,8 @@ Axis legend: n tokens, w wires, o observables.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ from circuits import Circuit, PauliSum
 from circuits._suggest import unknown
 from circuits.passes import separable
 from qlm.quantum import QuantumLayer
+
+Layer = TypeVar("Layer", bound=QuantumLayer)
+Part = TypeVar("Part", bound="CircuitPart")
+Twin = TypeVar("Twin", bound="QuantumPart")
 
 QUANTUM_MODES = ("circuit", "twin", "separable", "frozen", "off")
 """How a block that holds a circuit can be built."""
@@ -50,7 +54,28 @@ class QuantumPart(nn.Module):
         return not any(isinstance(module, QuantumLayer) for module in self.modules())
 
 
-class CircuitCore(QuantumPart):
+class CircuitPart(QuantumPart, Generic[Layer]):
+    """What a circuit's layer returns. ``wires``: the side of the cut whose entropy is measured, the first half.
+
+    >>> from circuits import Z
+    >>> from circuits.library import reuploading
+    >>> part = CircuitPart(QuantumLayer(reuploading(4, 1), (Z(0),)))
+    >>> part.wires, part.is_twin
+    ((0, 1), False)
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.wires = tuple(range(max(1, layer.circuit.n_wires // 2)))
+
+    @property
+    def shots(self) -> int | None:
+        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
+        return None if self.layer.report is None else self.layer.report.shots
+
+
+class CircuitCore(CircuitPart[QuantumLayer]):
     """Expectations of a circuit, and its normalised entanglement entropy ``S(rho_A) / S_max`` as hardness.
 
     A is the first half of the wires, ``S_max = min(|A|, |B|) ln 2``. The entropy carries a gradient where the backend
@@ -59,9 +84,7 @@ class CircuitCore(QuantumPart):
     """
 
     def __init__(self, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend) -> None:
-        super().__init__()
-        self.layer = QuantumLayer(circuit, observables, backend)
-        self.wires = tuple(range(max(1, circuit.n_wires // 2)))
+        super().__init__(QuantumLayer(circuit, observables, backend))
         joined = any(len({wire in self.wires for wire in op.wires}) > 1 for op in circuit.ops)
         self.can_entangle = joined or not circuit.is_unitary
 
@@ -74,11 +97,6 @@ class CircuitCore(QuantumPart):
     def executions_per_token(self) -> int:
         """Circuits run for one token: one for its features, and one for its hardness where there is any."""
         return 1 + self.can_entangle
-
-    @property
-    def shots(self) -> int | None:
-        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
-        return None if self.layer.report is None else self.layer.report.shots
 
     def forward(self, angles: Tensor) -> Tensor:
         return self.layer(angles)
@@ -132,25 +150,41 @@ def check_mode(mode: str) -> None:
         raise ValueError(unknown("quantum mode", mode, QUANTUM_MODES))
 
 
-def build_core(
-    mode: str, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend
-) -> CircuitCore | TwinCore | None:
-    """Return the quantum part in one of ``QUANTUM_MODES``; None for "off".
+def build_part(
+    mode: str, circuit: Circuit, part: Callable[[Circuit], Part], twin: Callable[[], Twin]
+) -> Part | Twin | None:
+    """Return the quantum part in one of ``QUANTUM_MODES``: ``part(circuit)``, ``twin()``, or None for "off".
 
     "separable" drops the entangling gates, "frozen" keeps the circuit's first weights. Raises ValueError for another
     mode (did you mean ...).
 
-    >>> from circuits import Z
     >>> from circuits.library import reuploading
-    >>> build_core("off", reuploading(2, 1), (Z(0),), "statevector") is None
+    >>> build_part("off", reuploading(2, 1), CircuitPart, QuantumPart) is None
     True
     """
     check_mode(mode)
     if mode == "off":
         return None
     if mode == "twin":
-        return TwinCore(circuit.n_inputs, len(observables), circuit.n_weights)
-    core = CircuitCore(separable(circuit) if mode == "separable" else circuit, observables, backend)
-    if mode == "frozen":
-        core.layer.weights.requires_grad_(False)
-    return core
+        return twin()
+    built = part(separable(circuit) if mode == "separable" else circuit)
+    built.layer.weights.requires_grad_(mode != "frozen")
+    return built
+
+
+def build_core(
+    mode: str, circuit: Circuit, observables: Sequence[PauliSum], backend: str | Backend
+) -> CircuitCore | TwinCore | None:
+    """Return a ``CircuitCore`` or a ``TwinCore``, as ``build_part`` does.
+
+    >>> from circuits import Z
+    >>> from circuits.library import reuploading
+    >>> build_core("off", reuploading(2, 1), (Z(0),), "statevector") is None
+    True
+    """
+    return build_part(
+        mode,
+        circuit,
+        lambda kept: CircuitCore(kept, observables, backend),
+        lambda: TwinCore(circuit.n_inputs, len(observables), circuit.n_weights),
+    )

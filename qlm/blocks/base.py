@@ -4,6 +4,7 @@ Axis legend: b batch, l sequence, d model width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -73,6 +74,31 @@ def real_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
             "itself; pass true at real tokens."
         )
     return mask.to(torch.bool)
+
+
+def update_tokens(hidden: Tensor, mask: Tensor | None, update: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the stream (b, l, d) with ``update`` of its real tokens (m, d), packed, added to them.
+
+    Padding is left as it is, and costs nothing.
+
+    >>> update_tokens(torch.zeros(1, 2, 1), torch.tensor([[0, 1]]), lambda tokens: tokens + len(tokens))
+    tensor([[[0.],
+             [1.]]])
+    """
+    if mask is None:
+        return hidden + update(hidden.flatten(0, 1)).reshape(hidden.shape)
+    real = real_tokens(hidden, mask)
+    return hidden.masked_scatter(real[..., None], hidden[real] + update(hidden[real]))
+
+
+def norm_share(part: Tensor, whole: Tensor) -> float:
+    """Return ``|part| / |whole|``, 0 where the whole is.
+
+    >>> norm_share(torch.ones(1), torch.full((4,), 2.0))
+    0.25
+    """
+    norm = float(whole.norm())
+    return float(part.norm()) / norm if norm > 0 else 0.0
 
 
 class Block(nn.Module, ABC):

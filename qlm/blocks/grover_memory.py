@@ -13,10 +13,10 @@ from backends.base import Backend
 from circuits import Circuit
 from circuits._check import integer
 from circuits.library import amplification, loading_angles
-from circuits.passes import separable
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
-from qlm.controls import QuantumPart, check_mode
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
+from qlm.controls import CircuitPart, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
+from qlm.precision import at_least_single
 from qlm.probabilities import MAX_WIRES, ProbabilityLayer
 
 _VALUE_SPREAD = 0.02
@@ -114,7 +114,12 @@ class GroverMemory(Block):
         n_slots = 2**config.n_wires
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.score = nn.Linear(d_model, n_slots)
-        self.core = _build(config, self.circuit, backend)
+        self.core = build_part(
+            config.quantum,
+            self.circuit,
+            lambda kept: AmplificationCore(ProbabilityLayer(kept, backend)),
+            lambda: AmplificationTwin(config.n_accepted, self.circuit.n_weights),
+        )
         self.values = nn.Linear(n_slots, d_model, bias=False)
         self.init_weights()
 
@@ -135,10 +140,7 @@ class GroverMemory(Block):
         return loading_angles(_softmax(self.score(self.norm(hidden))))
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        if context.mask is None:
-            return BlockOutput(hidden + self._update(hidden.flatten(0, 1)).reshape(hidden.shape))
-        real = real_tokens(hidden, context.mask)
-        return BlockOutput(hidden.masked_scatter(real[..., None], hidden[real] + self._update(hidden[real])))
+        return BlockOutput(update_tokens(hidden, context.mask, self._update))
 
     def _update(self, tokens: Tensor) -> Tensor:
         """What is added to real tokens (m, d)."""
@@ -152,30 +154,19 @@ class GroverMemory(Block):
     @torch.no_grad()
     def _write_report(self, chances: Tensor, amplified: Tensor, update: Tensor) -> None:
         n_tokens, first = len(chances), chances.shape[-1] - self.config.n_accepted
-        whole = float(update.norm())
-        changed = float(self.values((amplified - chances).to(update.dtype)).norm())
+        changed = self.values((amplified - chances).to(update.dtype))
         self.report = GroverMemoryReport(
             tokens=n_tokens,
             executions=0 if self.circuit_core is None else n_tokens,
             shots=None if self.circuit_core is None else self.circuit_core.shots,
-            output_share=changed / whole if whole > 0 else 0.0,
+            output_share=norm_share(changed, update),
             mean_p_good=float(chances[:, first:].sum()) / max(1, n_tokens),
             mean_success=float(amplified[:, first:].sum()) / max(1, n_tokens),
         )
 
 
-class AmplificationCore(QuantumPart):
+class AmplificationCore(CircuitPart[ProbabilityLayer]):
     """Born probabilities (m, s) of the circuit that loads and amplifies ``softmax(scores)`` (m, s)."""
-
-    def __init__(self, circuit: Circuit, backend: str | Backend) -> None:
-        super().__init__()
-        self.layer = ProbabilityLayer(circuit, backend)
-        self.wires = tuple(range(circuit.n_wires // 2))
-
-    @property
-    def shots(self) -> int | None:
-        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
-        return None if self.layer.report is None else self.layer.report.shots
 
     def forward(self, scores: Tensor) -> Tensor:
         return self.layer(loading_angles(_softmax(scores)))
@@ -209,7 +200,7 @@ class AmplificationTwin(QuantumPart):
 
     def forward(self, scores: Tensor) -> Tensor:
         split = (scores.shape[-1] - self.n_accepted, self.n_accepted)
-        rejected, accepted = scores.to(_wide(scores)).split(split, -1)
+        rejected, accepted = at_least_single(scores).split(split, -1)
         odds = accepted.logsumexp(-1, keepdim=True) - rejected.logsumexp(-1, keepdim=True)
         for boost, scale in zip(self.boost, self.scale, strict=True):
             odds = boost + scale * torch.tanh(odds)
@@ -217,24 +208,6 @@ class AmplificationTwin(QuantumPart):
         return torch.cat((torch.softmax(rejected, -1) * torch.sigmoid(-odds), good), -1)
 
 
-def _build(
-    config: GroverMemoryConfig, circuit: Circuit, backend: str | Backend
-) -> AmplificationCore | AmplificationTwin | None:
-    if config.quantum == "off":
-        return None
-    if config.quantum == "twin":
-        return AmplificationTwin(config.n_accepted, circuit.n_weights)
-    core = AmplificationCore(separable(circuit) if config.quantum == "separable" else circuit, backend)
-    if config.quantum == "frozen":
-        core.layer.weights.requires_grad_(False)
-    return core
-
-
-def _wide(tensor: Tensor) -> torch.dtype:
-    """The precision of circuits: float64 stays, everything else is float32."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
 def _softmax(scores: Tensor) -> Tensor:
     """Probabilities in the precision of circuits, under autocast too."""
-    return torch.softmax(scores, -1, dtype=_wide(scores))
+    return torch.softmax(at_least_single(scores), -1)

@@ -14,6 +14,7 @@ from circuits._suggest import unknown
 from classical_kernels import scan
 from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
 from qlm.fields import check_types
+from qlm.precision import at_least_single
 
 SIGNALS = ("error", "raw")
 """What a level hands to the one above."""
@@ -88,9 +89,8 @@ class Harmonic(Block):
         levels, tail = context.state or (None, None)
         u, tail = self._convolve(normed, tail)
         value, gate = self.value_gate(u).chunk(2, -1)
-        logits = self.decay(u)
         # In bfloat16 a decay near 1 would have one of four values: decays and levels are never narrower than float32.
-        decays = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).chunk(len(self.taus), -1)
+        decays = torch.sigmoid(at_least_single(self.decay(u))).chunk(len(self.taus), -1)
         signal, total, finals = value.to(decays[0].dtype), torch.zeros_like(decays[0]), []
         for level, a in enumerate(decays):
             gain = torch.sigmoid(self.prediction[level - 1]) if level and len(self.prediction) else 0.0

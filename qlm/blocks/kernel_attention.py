@@ -30,6 +30,7 @@ from qlm.blocks.kernel_forms import (
 from qlm.blocks.kernel_parts import CircuitKernel, build_kernel, check_twin
 from qlm.controls import check_mode
 from qlm.fields import check_types
+from qlm.precision import at_least_single
 
 _OUT_SPREAD = 0.02
 """Standard deviation of fresh weights from what is read to the stream: the update starts small."""
@@ -185,9 +186,8 @@ class KernelAttention(Block):
         real = real_tokens(hidden, context.mask)
         normed = self.norm(hidden)
         values = self.value(normed)
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         queries, keys = self._angles(normed)
-        tokens = Tokens(queries.to(wide), keys.to(wide), values.to(wide), real)
+        tokens = Tokens(at_least_single(queries), at_least_single(keys), at_least_single(values), real)
         with torch.autocast(hidden.device.type, enabled=False):
             attended = self._attend(tokens, context)
         update = self.out(attended.values.to(values.dtype))

@@ -14,10 +14,10 @@ from backends.base import Backend
 from backends.gradients import expectations_with_gradient
 from circuits import Circuit, Op, PauliSum, Z
 from circuits._suggest import unknown
-from circuits.passes import inverse, require_unitary, separable
+from circuits.passes import inverse, require_unitary
 from circuits.slots import Input, Product, Slot
 from classical_kernels.linear_attention.features import Fidelity, Overlap, ScaledDot
-from qlm.controls import QuantumPart, check_mode
+from qlm.controls import CircuitPart, QuantumPart, build_part
 from qlm.quantum import LayerReport, QuantumLayer
 
 MAX_PAIR_WIRES = 10
@@ -105,16 +105,14 @@ def _reading_later_inputs(circuit: Circuit, offset: int) -> Circuit:
     return Circuit(circuit.n_wires, ops, tuple(moved(slot) for slot in circuit.global_phase))
 
 
-class CircuitKernel(QuantumPart):
+class CircuitKernel(CircuitPart[KernelLayer]):
     """Queries and keys as states of one circuit; where there are no states, their overlaps.
 
-    ``wires``: the side of the cut whose entropy is measured, the first half. ``executions``: circuits of the last call.
+    ``executions``: circuits of the last call.
     """
 
     def __init__(self, circuit: Circuit, backend: str | Backend) -> None:
-        super().__init__()
-        self.layer = KernelLayer(circuit, backend)
-        self.wires = tuple(range(max(1, circuit.n_wires // 2)))
+        super().__init__(KernelLayer(circuit, backend))
         self.similarity = Fidelity()
         self.executions = 0
 
@@ -126,11 +124,6 @@ class CircuitKernel(QuantumPart):
     def has_states(self) -> bool:
         """Whether ``forward`` can return states here."""
         return self.layer.has_states
-
-    @property
-    def shots(self) -> int | None:
-        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
-        return None if self.layer.report is None else self.layer.report.shots
 
     def forward(self, queries: Tensor, keys: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return the states of queries (n, w) and keys (n, w), shape (n, 2, 2 N).
@@ -212,19 +205,16 @@ def check_twin(kind: str) -> None:
 def build_kernel(
     mode: str, circuit: Circuit, backend: str | Backend, twin: str = "product"
 ) -> CircuitKernel | TwinKernel | None:
-    """Return what compares tokens in one of ``QUANTUM_MODES``; None for "off". ValueError for other names.
+    """Return a ``CircuitKernel`` or a ``TwinKernel``, as ``build_part`` does; ValueError for an unknown twin too.
 
     >>> from circuits.library import angle_encoding
     >>> build_kernel("off", angle_encoding(2), "statevector") is None
     True
     """
-    check_mode(mode)
     check_twin(twin)
-    if mode == "off":
-        return None
-    if mode == "twin":
-        return TwinKernel(twin, circuit.n_inputs, circuit.n_weights)
-    kernel = CircuitKernel(separable(circuit) if mode == "separable" else circuit, backend)
-    if mode == "frozen":
-        kernel.layer.weights.requires_grad_(False)
-    return kernel
+    return build_part(
+        mode,
+        circuit,
+        lambda kept: CircuitKernel(kept, backend),
+        lambda: TwinKernel(twin, circuit.n_inputs, circuit.n_weights),
+    )

@@ -14,7 +14,7 @@ from backends import linalg
 from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens
 from qlm.controls import CircuitCore, build_core, check_mode
 from qlm.fields import check_types
 
@@ -177,8 +177,6 @@ class QuantumRouter(Block):
     ) -> None:
         tokens = max(1, int(real.sum()))
         n_routed = int(routed.sum())
-        whole = float(update.norm())
-        part = float((delta @ self.decode.weight.T).norm())
         self.report = RouterReport(
             tokens=int(real.sum()),
             executions=0 if self.circuit_core is None else self.circuit_core.executions_per_token * len(index),
@@ -186,7 +184,7 @@ class QuantumRouter(Block):
             routed_share=n_routed / tokens,
             explored_share=(len(index) - n_routed) / tokens,
             mean_hardness=float((hardness * real).sum()) / tokens,
-            output_share=part / whole if whole > 0 else 0.0,
+            output_share=norm_share(delta @ self.decode.weight.T, update),
         )
 
 

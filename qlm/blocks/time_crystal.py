@@ -13,8 +13,8 @@ from backends.base import Backend
 from circuits import Circuit, PauliSum, Weight, Z
 from circuits._check import integer
 from circuits.library import angle_encoding, kicked_ising
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
-from qlm.controls import CircuitCore, QuantumPart, build_core, check_mode
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
+from qlm.controls import CircuitCore, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
 from qlm.floquet.disorder import draw_disorder
 from qlm.quantum import WEIGHT_SPREAD
@@ -113,10 +113,11 @@ class TimeCrystal(Block):
         n_wires = self.circuit.n_wires
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
         self.encode = nn.Linear(d_model, n_wires)
-        self.core = (
-            LeakyTwin(n_wires, config.periods, self.circuit.n_weights)
-            if config.quantum == "twin"
-            else build_core(config.quantum, self.circuit, _readout(n_wires, config.periods), backend)
+        self.core = build_part(
+            config.quantum,
+            self.circuit,
+            lambda kept: CircuitCore(kept, _readout(n_wires, config.periods), backend),
+            lambda: LeakyTwin(n_wires, config.periods, self.circuit.n_weights),
         )
         self.decode = nn.Linear(n_wires, d_model, bias=False)
         self.init_weights()
@@ -138,10 +139,7 @@ class TimeCrystal(Block):
         return math.pi * torch.tanh(self.encode(self.norm(hidden)))
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        if context.mask is None:
-            return BlockOutput(hidden + self._update(hidden.flatten(0, 1)).reshape(hidden.shape))
-        real = real_tokens(hidden, context.mask)
-        return BlockOutput(hidden.masked_scatter(real[..., None], hidden[real] + self._update(hidden[real])))
+        return BlockOutput(update_tokens(hidden, context.mask, self._update))
 
     def _update(self, tokens: Tensor) -> Tensor:
         """What is added to real tokens (m, d)."""
@@ -154,13 +152,13 @@ class TimeCrystal(Block):
 
     @torch.no_grad()
     def _write_report(self, before: Tensor, after: Tensor, update: Tensor) -> None:
-        whole, power = float(update.norm()), float(before.square().sum())
-        changed = float(self.decode((after - before).to(update.dtype)).norm())
+        power = float(before.square().sum())
+        changed = self.decode((after - before).to(update.dtype))
         self.report = TimeCrystalReport(
             tokens=len(update),
             executions=0 if self.circuit_core is None else len(update),
             shots=None if self.circuit_core is None else self.circuit_core.shots,
-            output_share=changed / whole if whole > 0 else 0.0,
+            output_share=norm_share(changed, update),
             kept=float((after * before).sum()) / power if power > 0 else 0.0,
         )
 

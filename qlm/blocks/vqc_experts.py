@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from backends.base import Backend
 from circuits import Circuit
 from circuits.library import vqc_router
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
 from qlm.controls import check_mode
 from qlm.experts.base import Expert, ExpertShape, expert_class
 from qlm.experts.choice import Choice, LoadBalance, apply_chosen, choose
 from qlm.experts.router import CircuitRouter, Routing, build_router, renormalise, route_first
 from qlm.fields import check_types
+from qlm.precision import at_least_single
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,14 @@ class VQCExperts(Block):
         return self._angles(self.norm(hidden))
 
     def _angles(self, normed: Tensor) -> Tensor:
-        encoded = self.encode(normed)
-        return math.pi * torch.tanh(encoded.to(torch.promote_types(encoded.dtype, torch.float32)))
+        return math.pi * torch.tanh(at_least_single(self.encode(normed)))
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        flat = hidden.flatten(0, 1)
-        real = None if context.mask is None else real_tokens(hidden, context.mask).flatten().nonzero().squeeze(1)
-        tokens = self.norm(flat if real is None else flat[real])
+        return BlockOutput(update_tokens(hidden, context.mask, self._update))
+
+    def _update(self, real: Tensor) -> Tensor:
+        """What is added to real tokens (n, d)."""
+        tokens = self.norm(real)
         routing, choice = self._route(tokens)
         counts = choice.load(self.config.n_experts)
         if self.training and self.router is not None:
@@ -159,9 +161,7 @@ class VQCExperts(Block):
         for expert in _held(self.shared):
             update = update + expert(tokens)
         self._write_report(routing, counts.tolist(), routed, update)
-        update = update.to(hidden.dtype)
-        flat = flat + update if real is None else flat.index_add(0, real, update)
-        return BlockOutput(flat.reshape(hidden.shape))
+        return update.to(real.dtype)
 
     def _route(self, tokens: Tensor) -> tuple[Routing, Choice]:
         config, balance = self.config, self.balance
@@ -175,12 +175,11 @@ class VQCExperts(Block):
     def _write_report(self, routing: Routing, counts: list[int], routed: Tensor, update: Tensor) -> None:
         n = len(routing.g)
         circuit = self.router if isinstance(self.router, CircuitRouter) else None
-        whole = float(update.norm())
         self.report = VQCExpertsReport(
             tokens=n,
             executions=0 if circuit is None else n,
             shots=None if circuit is None else circuit.shots,
-            output_share=0.0 if self.router is None or whole == 0 else float(routed.norm()) / whole,
+            output_share=0.0 if self.router is None else norm_share(routed, update),
             load=tuple(count / max(1, sum(counts)) for count in counts),
             mean_k=sum(counts) / max(1, n),
             leaked_mass=float(routing.leaked.sum()) / max(1, n),

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 
 from backends.base import Backend
 from circuits import Circuit
-from circuits.passes import separable
-from qlm.controls import QuantumPart, check_mode
+from qlm.controls import CircuitPart, QuantumPart, build_part
 from qlm.probabilities import ProbabilityLayer
 
 
-class CircuitRouter(QuantumPart):
+class CircuitRouter(CircuitPart[ProbabilityLayer]):
     """``p_i = |<i| U(theta) |phi(x)>|^2`` of the first e basis states: angles (n, i) to (n, e); a sum below 1 leaks.
-
-    ``wires`` is one side of the cut at which the circuit's entanglement is measured.
 
     >>> from circuits.library import vqc_router
     >>> CircuitRouter(vqc_router(2, 0), 3, "statevector")(torch.full((1, 2), math.pi / 2))
@@ -27,15 +24,8 @@ class CircuitRouter(QuantumPart):
     """
 
     def __init__(self, circuit: Circuit, n_experts: int, backend: str | Backend) -> None:
-        super().__init__()
+        super().__init__(ProbabilityLayer(circuit, backend))
         self.n_experts = n_experts
-        self.layer = ProbabilityLayer(circuit, backend)
-        self.wires = tuple(range(max(1, circuit.n_wires // 2)))
-
-    @property
-    def shots(self) -> int | None:
-        """Shots of each circuit in the last call; None where the backend is exact, and before one."""
-        return None if self.layer.report is None else self.layer.report.shots
 
     def forward(self, angles: Tensor) -> Tensor:
         return self.layer(angles)[..., : self.n_experts]
@@ -64,24 +54,18 @@ class SoftmaxRouter(QuantumPart):
 def build_router(
     mode: str, circuit: Circuit, n_experts: int, backend: str | Backend
 ) -> CircuitRouter | SoftmaxRouter | None:
-    """Return the router in one of ``QUANTUM_MODES``; None for "off".
-
-    "separable" drops the entangling gates, "frozen" keeps the circuit's first weights. Raises ValueError for another
-    mode (did you mean ...).
+    """Return a ``CircuitRouter`` or a ``SoftmaxRouter``, as ``build_part`` does.
 
     >>> from circuits.library import vqc_router
     >>> build_router("off", vqc_router(2, 1), 4, "statevector") is None
     True
     """
-    check_mode(mode)
-    if mode == "off":
-        return None
-    if mode == "twin":
-        return SoftmaxRouter(circuit.n_inputs, n_experts, circuit.n_weights)
-    router = CircuitRouter(separable(circuit) if mode == "separable" else circuit, n_experts, backend)
-    if mode == "frozen":
-        router.layer.weights.requires_grad_(False)
-    return router
+    return build_part(
+        mode,
+        circuit,
+        lambda kept: CircuitRouter(kept, n_experts, backend),
+        lambda: SoftmaxRouter(circuit.n_inputs, n_experts, circuit.n_weights),
+    )
 
 
 @dataclass(frozen=True)

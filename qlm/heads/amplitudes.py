@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from circuits._suggest import unknown
-from qlm.heads.base import Head, at_least_single
+from qlm.heads.base import Head
+from qlm.precision import at_least_single
 from tensornet.log_space import log_or_minus_infinity
 
 MODES = ("circuit", "twin")
@@ -72,6 +73,13 @@ class AmplitudeHead(Head):
     @abstractmethod
     def born_log_prob(self, vector: Tensor, targets: Tensor) -> Tensor:
         """log p (n,) of targets (n,) for complex vectors z (n, r)."""
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Start with one component of z at 1."""
+        self.encode.reset_parameters()
+        nn.init.zeros_(self.encode.bias)
+        self.encode.bias[0] = 1.0
 
     def leaked(self, vector: Tensor) -> float:
         """Mean mass outside the vocabulary for complex vectors z (n, r)."""

@@ -6,7 +6,6 @@ Axis legend: d model width, v vocabulary; ... any leading axes, batch and sequen
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 
@@ -42,12 +41,3 @@ class Head(nn.Module, ABC):
 
     def init_weights(self) -> None:
         """Set parameters whose start differs from their module's default."""
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """The values in float32, or float64 where they are: log-probabilities in half precision do not sum to one.
-
-    >>> at_least_single(torch.zeros(2, dtype=torch.bfloat16)).dtype
-    torch.float32
-    """
-    return values if values.dtype == torch.float64 else values.float()

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from backends.base import Backend
 from circuits import Circuit
 from circuits.library import conditional_born_machine
-from circuits.passes import separable
 from qlm.blocks.base import CircuitReport
-from qlm.controls import QuantumPart, check_mode
+from qlm.controls import CircuitPart, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
-from qlm.heads.base import Head, at_least_single
+from qlm.heads.base import Head
+from qlm.precision import at_least_single
 from qlm.probabilities import MAX_WIRES, ProbabilityLayer
 from tensornet.log_space import log_or_minus_infinity
 
@@ -64,12 +64,8 @@ class Measured:
     leaked: int
 
 
-class BornCore(QuantumPart):
+class BornCore(CircuitPart[ProbabilityLayer]):
     """Probabilities (n, N) of the circuit's basis states at angles (n, i)."""
-
-    def __init__(self, circuit: Circuit, backend: str | Backend) -> None:
-        super().__init__()
-        self.layer = ProbabilityLayer(circuit, backend)
 
     def forward(self, angles: Tensor) -> Tensor:
         return self.layer(angles)
@@ -148,17 +144,15 @@ class BornCircuit(Head):
         self.config = config
         self.vocab_size = vocab_size
         self.circuit = Circuit.from_json(config.circuit)
-        mode, n_outputs = config.quantum, self.circuit.n_inputs
-        self.core: BornCore | SoftmaxTwin | None = None
-        if mode == "twin":
-            n_parameters = (d_model + 1) * n_outputs + self.circuit.n_weights
-            self.core = SoftmaxTwin(d_model, vocab_size, n_parameters)
-        elif mode == "off":
-            n_outputs = self.circuit.n_wires
-        else:
-            self.core = BornCore(separable(self.circuit) if mode == "separable" else self.circuit, backend)
-            self.core.layer.weights.requires_grad_(mode != "frozen")
-        self.encode = None if mode == "twin" else nn.Linear(d_model, n_outputs)
+        n_inputs, n_weights = self.circuit.n_inputs, self.circuit.n_weights
+        self.core = build_part(
+            config.quantum,
+            self.circuit,
+            lambda kept: BornCore(ProbabilityLayer(kept, backend)),
+            lambda: SoftmaxTwin(d_model, vocab_size, (d_model + 1) * n_inputs + n_weights),
+        )
+        n_outputs = self.circuit.n_wires if self.core is None else n_inputs
+        self.encode = None if config.quantum == "twin" else nn.Linear(d_model, n_outputs)
         self.init_weights()
 
     @torch.no_grad()
@@ -194,8 +188,7 @@ class BornCircuit(Head):
             )
         chances = core(self.angles(flat))[..., : self.vocab_size]
         kept = chances.sum(-1, keepdim=True)
-        layer_report = core.layer.report
-        shots = None if layer_report is None else layer_report.shots
+        shots = core.shots
         self.report = BornCircuitReport(
             tokens=len(flat),
             executions=len(flat),

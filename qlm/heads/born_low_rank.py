@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qlm.fields import check_types
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
-from qlm.heads.base import at_least_single
+from qlm.precision import at_least_single
 from tensornet.log_space import log_or_minus_infinity, squared_modulus
 
 _SPREAD = 0.5
@@ -58,9 +58,7 @@ class BornLowRank(AmplitudeHead):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        self.encode.reset_parameters()
-        nn.init.zeros_(self.encode.bias)
-        self.encode.bias[0] = 1.0
+        super().init_weights()
         shared = 1.0 if self.is_twin else _SHARED
         nn.init.normal_(self.weight, 0.0, shared * _SPREAD / math.sqrt(2 * self.config.rank))
         self.weight[:, 0] = shared

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qlm.fields import check_types
 from qlm.heads.amplitudes import AmplitudeHead, check_amplitude_mode
-from qlm.heads.base import at_least_single
+from qlm.precision import at_least_single
 from tensornet import BornMPS
 from tensornet.factorise import padded_factors
 
@@ -67,9 +67,7 @@ class BornMPSHead(AmplitudeHead):
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        self.encode.reset_parameters()
-        nn.init.zeros_(self.encode.bias)
-        self.encode.bias[0] = 1.0
+        super().init_weights()
         for core in self.cores:
             left, n_values, right, _ = core.shape
             nn.init.normal_(core, 0.0, _SPREAD / math.sqrt(2 * left))
