@@ -1,4 +1,4 @@
-"""Kernel attention: the linear form against the blocked quadratic one, crossover, memory, and a step beside its twin.
+"""Kernel attention: the linear form against the blocked quadratic one, crossover and memory.
 
     python -m benchmarks.kernel_attention            # all of it, two minutes
     python -m benchmarks.kernel_attention --only forms
@@ -26,7 +26,6 @@ from torch import Tensor
 
 from classical_kernels import causal_attention, causal_linear_attention, causal_linear_attention_reference
 from classical_kernels.linear_attention.features import Fidelity
-from qlm import QLMConfig, QLMForCausalLM
 
 VALUES = 64
 ROUNDS = 9
@@ -35,11 +34,11 @@ Sums = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("forms", "crossover", "memory", "step"))
+    parser.add_argument("--only", choices=("forms", "crossover", "memory"))
     only = parser.parse_args().only
     torch.set_num_threads(1)
     check()
-    for name, measure in (("forms", forms), ("crossover", crossover), ("memory", memory), ("step", step)):
+    for name, measure in (("forms", forms), ("crossover", crossover), ("memory", memory)):
         if only in (None, name):
             measure()
 
@@ -138,30 +137,6 @@ def saved_bytes(form: Sums, operands: tuple[Tensor, Tensor, Tensor]) -> int:
         sums = form(*operands)
     assert sums[0].requires_grad
     return sum(kept.values())
-
-
-def step() -> None:
-    """A training step of a small model of the preset's width with the circuit, against the same one with its twin."""
-    ids = torch.randint(258, (16, 128), generator=torch.Generator().manual_seed(0))
-    print("training step of a model of width 128, 16 x 128 tokens, 4 qubits, 24 weights")
-    twin = training_step("twin", ids)
-    for name in ("circuit", "off"):
-        ratio, ours, theirs = compare(training_step(name, ids), twin, 7)
-        print(f"  {name} / twin {ratio:5.2f}   ({ours * 1e3:6.1f} ms / {theirs * 1e3:6.1f} ms)", flush=True)
-
-
-def training_step(mode: str, ids: Tensor) -> Callable[[], object]:
-    torch.manual_seed(0)
-    kinds = ("harmonic", "kernel_attention", "tt_feed_forward", "harmonic", "tt_feed_forward")
-    model = QLMForCausalLM(QLMConfig(d_model=128, blocks=[{"kind": kind} for kind in kinds], quantum=mode))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-
-    def run() -> None:
-        optimizer.zero_grad()
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-
-    return run
 
 
 def compare(one: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float, float]:

@@ -1,7 +1,6 @@
 """Tokens at their own ranks: counted and measured flops, and time, against full rank and against a dense layer.
 
     python -m benchmarks.ranks                # sizes below, on one thread
-    python -m benchmarks.ranks --train        # and a training step of a tiny model against its twin
 
 Grouped ranks are compared with the mask on the bonds first (1e-6 in float32). Then all contestants of a size take turns
 in one process, round after round; times are medians over rounds of one forward call of the feed-forward pair (up, gelu,
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from qlm import QLMConfig, QLMForCausalLM
 from qlm.blocks.base import Context
 from qlm.blocks.tt_feed_forward import TTFeedForward, TTFeedForwardConfig
 
@@ -33,16 +31,12 @@ ROUNDS = 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", action="store_true", help="time a training step of a tiny model and its twin")
-    arguments = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print(f"{'d_model':>7} {'ranks':>15} {'tokens':>6} {'mean rank':>9}   flops: dense full scheduled   ms: the same")
     for d_model, ranks, n_tokens in SIZES:
         compare(d_model, ranks, n_tokens)
-    if arguments.train:
-        train()
 
 
 def compare(d_model: int, ranks: Sequence[int], n_tokens: int) -> None:
@@ -108,36 +102,6 @@ def seconds(call: Callable[[], object]) -> float:
 
 def ratio(mine: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(mine, other, strict=True))
-
-
-def train() -> None:
-    """A training step, d_model 128, batch 16 x 128: the tiny model with a circuit, with its twin, with neither."""
-    torch.set_num_threads(1)
-    ids = torch.randint(0, 256, (16, 128))
-    steps = {mode: training_step(mode, ids) for mode in ("circuit", "twin", "off")}
-    for step in steps.values():
-        step()
-    rounds = [[seconds(step) for step in steps.values()] for _ in range(ROUNDS)]
-    circuit, twin, off = zip(*rounds, strict=True)
-    print(
-        f"training step, 1 thread: circuit {1e3 * statistics.median(circuit):.0f} ms, twin "
-        f"{1e3 * statistics.median(twin):.0f} ms, off {1e3 * statistics.median(off):.0f} ms; circuit over twin "
-        f"{ratio(circuit, twin):.2f}"
-    )
-
-
-def training_step(mode: str, ids: Tensor) -> Callable[[], None]:
-    torch.manual_seed(0)
-    kinds = ("harmonic", "quantum_router", "tt_feed_forward", "harmonic", "tt_feed_forward")
-    model = QLMForCausalLM(QLMConfig(d_model=128, quantum=mode, blocks=[{"kind": kind} for kind in kinds])).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-
-    return step
 
 
 if __name__ == "__main__":

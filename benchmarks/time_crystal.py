@@ -1,23 +1,19 @@
-"""Time crystals: the phase diagram on state vectors, a long chain on matrix product states, a training step.
+"""Time crystals: the phase diagram on state vectors, and a long chain on matrix product states.
 
     python -m benchmarks.time_crystal                   # the goals' sizes
     python -m benchmarks.time_crystal --kicks 10
 
 Goals: 10 spins, 40 values of g, 20 disorder instances, 100 periods in 60 s; 40 spins, 20 periods at bond 64 in 120 s,
-its truncation error shown; a training step with the circuit at most twice one with the twin. Correctness first: each
-part is checked against exact facts before it is timed. Times are of one run on one thread; the training step is the
-median of 15.
+its truncation error shown. Correctness first: each part is checked against exact facts before it is timed. Times are of
+one run on one thread.
 """
 
 import argparse
-import statistics
 import time
 
 import torch
 
-from backends import open_backend
 from backends.quimb_mps import QuimbMPS
-from qlm import QLMConfig, QLMForCausalLM
 from qlm.floquet import autocorrelators, draw_disorder, phase_diagram
 
 
@@ -34,7 +30,6 @@ def main() -> None:
     check()
     measure_phase_diagram(arguments.wires, arguments.kicks, arguments.instances, arguments.periods)
     measure_chain(arguments.spins, 20, arguments.bond)
-    measure_training_step()
 
 
 def check() -> None:
@@ -80,34 +75,6 @@ def measure_chain(spins: int, periods: int, bond: int) -> None:
             f"  g {g}: {seconds:.1f} s, A({periods}) = {float(bulk.values[0, -1]):.4f}, "
             f"truncation error at most {float(bulk.truncation_error[0, -1]):.1e}"
         )
-
-
-def measure_training_step() -> None:
-    """A model of width 128 on 16 x 128 tokens; the block has 4 wires and 4 periods. The modes take turns."""
-    models = {mode: _trainer(mode) for mode in ("circuit", "twin")}
-    seconds: dict[str, list[float]] = {mode: [] for mode in models}
-    for _ in range(18):
-        for mode, step in models.items():
-            start = time.perf_counter()
-            step()
-            seconds[mode].append(time.perf_counter() - start)
-    circuit, twin = (statistics.median(seconds[mode][3:]) for mode in ("circuit", "twin"))
-    print(f"training step: circuit {1e3 * circuit:.1f} ms, twin {1e3 * twin:.1f} ms, ratio {circuit / twin:.2f}")
-
-
-def _trainer(mode: str):
-    torch.manual_seed(0)
-    blocks = [{"kind": "harmonic"}, {"kind": "time_crystal"}, {"kind": "harmonic"}]
-    model = QLMForCausalLM(QLMConfig(d_model=128, blocks=blocks, quantum=mode), open_backend("statevector")).train()
-    optimizer = torch.optim.AdamW(model.parameters())
-    ids = torch.randint(256, (16, 128))
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-
-    return step
 
 
 if __name__ == "__main__":
