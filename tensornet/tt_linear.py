@@ -4,16 +4,17 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tensornet.contraction import Choice, choose, multiply, multiply_masked, reconstruct
 from tensornet.factorise import split_sizes
+from tensornet.factorised_linear import FactorisedLinear
 from tensornet.rank_schedule import apply_by_rank, check_rank, check_ranks
 from tensornet.tensor_train import TensorTrain
 from tensornet.train_parameters import fill_canonical, operator_parameters
 
 
-class TTLinear(nn.Module):
+class TTLinear(FactorisedLinear):
     """`y = x W^T + bias` with W `(out_features, in_features)` a tensor train.
 
     W = G_1 ... G_d with cores `(r_{k-1}, m_k, n_k, r_k)`; `rows` (m_1..m_d) factorise `out_features`, `columns`
@@ -33,70 +34,23 @@ class TTLinear(nn.Module):
     (512, torch.Size([2, 5, 128]))
     """
 
-    def __init__(
+    def _allocate(
         self,
-        in_features: int,
-        out_features: int,
-        max_rank: int = 8,
-        rows: Sequence[int] | None = None,
-        columns: Sequence[int] | None = None,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        max_rank: int,
+        rows: Sequence[int] | None,
+        columns: Sequence[int] | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        self.rows, self.columns = split_sizes(out_features, in_features, rows, columns)
+        self.rows, self.columns = split_sizes(self.out_features, self.in_features, rows, columns)
         self.cores = operator_parameters(self.rows, self.columns, max_rank, device, dtype)
-        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
-        self.reset_parameters()
 
-    @classmethod
-    def from_linear(
-        cls,
-        linear: nn.Linear,
-        max_rank: int = 8,
-        rows: Sequence[int] | None = None,
-        columns: Sequence[int] | None = None,
-    ) -> "TTLinear":
-        """The layer that approximates `linear` by TT-SVD (done in float64), on its device and in its dtype.
-
-        Raises as the constructor, and TypeError for another kind of layer. Cost: d - 1 SVDs of the dense weight.
-
-        >>> dense = nn.Linear(16, 16)
-        >>> full = TTLinear.from_linear(dense, max_rank=256, rows=(4, 4), columns=(4, 4))
-        >>> torch.allclose(full.weight(), dense.weight, atol=1e-6)
-        True
-        """
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(
-                f"expected an nn.Linear, got {type(linear).__name__}; a matrix alone goes to TensorTrain.from_matrix"
-            )
-        weight = linear.weight.detach()
-        layer = cls(
-            linear.in_features,
-            linear.out_features,
-            max_rank,
-            rows,
-            columns,
-            bias=linear.bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
-        train = TensorTrain.from_matrix(weight.double(), layer.rows, layer.columns, max_rank)
-        with torch.no_grad():
-            fill_canonical(layer.cores, train.cores)
-            if layer.bias is not None:
-                layer.bias.copy_(linear.bias)
-        return layer
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw fresh weights and bias (bias uniform in +-1/sqrt(in_features), as nn.Linear's)."""
+    def _draw(self) -> None:
         drawn = [torch.randn_like(core, dtype=torch.float64) for core in self.cores]
         fill_canonical(self.cores, drawn, norm=math.sqrt(self.out_features / 3))
-        if self.bias is not None:
-            self.bias.uniform_(-1 / math.sqrt(self.in_features), 1 / math.sqrt(self.in_features))
+
+    def _fit(self, weight: Tensor, max_rank: int) -> None:
+        fill_canonical(self.cores, TensorTrain.from_matrix(weight, self.rows, self.columns, max_rank).cores)
 
     @torch.no_grad()
     def canonicalize_(self) -> "TTLinear":
@@ -112,11 +66,6 @@ class TTLinear(nn.Module):
     def max_rank(self) -> int:
         """The largest rank a token can have: the largest bond that the cores hold."""
         return max((core.shape[3] for core in self.cores[:-1]), default=1)
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers in the cores and the bias."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def train_at(self, rank: int | None = None) -> TensorTrain:
         """The weight as a `TensorTrain` value, its bonds cut to their first `rank` entries."""
@@ -185,13 +134,6 @@ class TTLinear(nn.Module):
         """What `print(layer)` shows."""
         bonds = tuple(core.shape[3] for core in self.cores[:-1])
         return f"rows={self.rows}, columns={self.columns}, ranks={bonds}, bias={self.bias is not None}"
-
-    def _flatten(self, x: Tensor) -> Tensor:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected a torch tensor x, got {type(x).__name__}; pass torch.as_tensor of it")
-        if x.shape[-1:] != (self.in_features,):
-            raise ValueError(f"expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
-        return x.reshape(math.prod(x.shape[:-1]), self.in_features)
 
     def _bonds(self, rank: int | None) -> list[tuple[int, int]]:
         if rank is None:

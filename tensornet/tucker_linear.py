@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tensornet.contraction import Work, product_work
 from tensornet.factorise import balanced_factors, split_sizes
+from tensornet.factorised_linear import FactorisedLinear
 from tensornet.tucker import Tucker, mode_ranks, modes_work, multiply_modes
 
 
@@ -38,7 +39,7 @@ class TuckerPlan:
         return (self.reconstruct if self.form == "reconstruct" else self.contract).flops
 
 
-class TuckerLinear(nn.Module):
+class TuckerLinear(FactorisedLinear):
     """`y = x W^T + bias` with W a Tucker decomposition.
 
     W `(out_features, in_features)` is reshaped to a tensor `(m_1..m_d, n_1..n_d)`: `rows` (m_1..m_d) factorise
@@ -55,22 +56,17 @@ class TuckerLinear(nn.Module):
     (448, torch.Size([2, 5, 128]))
     """
 
-    def __init__(
+    def _allocate(
         self,
-        in_features: int,
-        out_features: int,
-        max_rank: int = 8,
-        rows: Sequence[int] | None = None,
-        columns: Sequence[int] | None = None,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        max_rank: int,
+        rows: Sequence[int] | None,
+        columns: Sequence[int] | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features = in_features, out_features
         if rows is None and columns is None:
-            rows = balanced_factors(out_features, 2)
-        self.rows, self.columns = split_sizes(out_features, in_features, rows, columns)
+            rows = balanced_factors(self.out_features, 2)
+        self.rows, self.columns = split_sizes(self.out_features, self.in_features, rows, columns)
         sizes = (*self.rows, *self.columns)
         ranks = mode_ranks(sizes, max_rank)
         self.core = nn.Parameter(torch.zeros(ranks, device=device, dtype=dtype))
@@ -78,60 +74,19 @@ class TuckerLinear(nn.Module):
             nn.Parameter(torch.zeros(size, rank, device=device, dtype=dtype))
             for size, rank in zip(sizes, ranks, strict=True)
         )
-        self.bias = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype)) if bias else None
-        self.reset_parameters()
 
-    @classmethod
-    def from_linear(
-        cls,
-        linear: nn.Linear,
-        max_rank: int = 8,
-        rows: Sequence[int] | None = None,
-        columns: Sequence[int] | None = None,
-    ) -> "TuckerLinear":
-        """The layer nearest to `linear` by `Tucker.from_tensor` (done in float64), on its device and in its dtype.
-
-        Raises as the constructor, and TypeError for another kind of layer. Cost: 2 d SVDs.
-
-        >>> dense = nn.Linear(16, 16)
-        >>> full = TuckerLinear.from_linear(dense, max_rank=16)
-        >>> torch.allclose(full.to_matrix(), dense.weight, atol=1e-6)
-        True
-        """
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(
-                f"expected an nn.Linear, got {type(linear).__name__}; a tensor alone goes to Tucker.from_tensor"
-            )
-        weight = linear.weight.detach()
-        layer = cls(
-            linear.in_features,
-            linear.out_features,
-            max_rank,
-            rows,
-            columns,
-            bias=linear.bias is not None,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
-        parts = Tucker.from_tensor(weight.double().reshape(*layer.rows, *layer.columns), max_rank)
-        with torch.no_grad():
-            layer.core.copy_(parts.core)
-            for parameter, factor in zip(layer.factors, parts.factors, strict=True):
-                parameter.copy_(factor)
-            if layer.bias is not None:
-                layer.bias.copy_(linear.bias)
-        return layer
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw fresh weights and bias (bias uniform in +-1/sqrt(in_features), as nn.Linear's)."""
+    def _draw(self) -> None:
         for factor in self.factors:
             drawn = torch.randn_like(factor, dtype=torch.float64)
             factor.copy_(torch.linalg.qr(drawn).Q)
         self.core.normal_()
         self.core.mul_(math.sqrt(self.out_features / 3) / torch.linalg.vector_norm(self.core))
-        if self.bias is not None:
-            self.bias.uniform_(-1 / math.sqrt(self.in_features), 1 / math.sqrt(self.in_features))
+
+    def _fit(self, weight: Tensor, max_rank: int) -> None:
+        parts = Tucker.from_tensor(weight.reshape(*self.rows, *self.columns), max_rank)
+        self.core.copy_(parts.core)
+        for parameter, factor in zip(self.factors, parts.factors, strict=True):
+            parameter.copy_(factor)
 
     @property
     def max_rank(self) -> int:
@@ -142,11 +97,6 @@ class TuckerLinear(nn.Module):
     def max_ranks(self) -> tuple[int, ...]:
         """Ranks of the modes: rows, then columns."""
         return tuple(self.core.shape)
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers in the core, the factors and the bias."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def to_matrix(self) -> Tensor:
         """The dense weight `(out_features, in_features)`."""
@@ -177,11 +127,7 @@ class TuckerLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` `(..., in_features)` to `(..., out_features)`. Raises ValueError on another last axis."""
-        if not isinstance(x, Tensor):
-            raise TypeError(f"expected a torch tensor x, got {type(x).__name__}; pass torch.as_tensor of it")
-        if x.shape[-1:] != (self.in_features,):
-            raise ValueError(f"expected x of shape (..., {self.in_features}), got {tuple(x.shape)}")
-        flat = x.reshape(math.prod(x.shape[:-1]), self.in_features)
+        flat = self._flatten(x)
         if self.plan(len(flat)).form == "reconstruct":
             y = F.linear(flat, self.to_matrix(), self.bias)
         else:
