@@ -1,0 +1,175 @@
+"""The figures: each checks that both sides compute the same, then measures.
+
+Every function returns rows of the report; a goal stands where the project has one.
+"""
+
+import torch
+from torch import Tensor
+
+from backends import open_backend
+from benchmarks.statevector.peers import NEVER, PEERS, missing, reuploading_in_pennylane, w_in_pennylane
+from benchmarks.statevector.roofline import Machine, roof
+from benchmarks.statevector.specialised import specialised
+from benchmarks.statevector.timing import PATIENCE, Figure, compared, seconds
+from benchmarks.statevector.work import LAYERS, SIZES, Step, Work, check, ours, workload
+from circuits.library import reuploading
+from qlm import QLMConfig, QLMForCausalLM
+
+GOALS = {
+    "default.qubit": (50, 60, 80, 60, 30),
+    "pyqtorch": (33, 22, 40, 25, 15),
+    "tensorcircuit-ng": (15, 15, 15, 15, 8),
+}
+"""How many times quicker than a peer, at each size."""
+NEAR = 1.1
+"""How much slower than W compiled by hand."""
+SINGLE_ENTROPY = (1e-5, 1e-3, 1e-3)
+"""In single precision, eigenvalues near its rounding have no gradient; PennyLane computes in double."""
+HALF = {(4, 1024), (16, 4)}
+"""Sizes at which half of its distance to the arithmetic's bound is the goal."""
+
+
+def against_peers(rounds: int) -> list[Figure]:
+    """W, forward and backward, against each peer at each size."""
+    found = [Figure("peers", "all", name, None, note=reason) for name, reason in NEVER.items()]
+    for name, (distribution, prepare) in PEERS.items():
+        reason = missing(distribution)
+        if reason is not None:
+            found.append(Figure("peers", "all", name, None, note=reason))
+            continue
+        for place, (n_wires, batch) in enumerate(SIZES):
+            size, goal = f"{n_wires} x {batch}", GOALS[name][place] if name in GOALS else None
+            work = workload(n_wires, batch)
+            steps = {"ours": ours(work), name: prepare(work)}
+            answers: dict[str, tuple[Tensor, ...]] = {}
+            took = seconds(lambda steps=steps, name=name, answers=answers: answers.update({name: steps[name]()}))
+            check(steps["ours"](), answers[name], f"{name} at {size}")
+            if took > PATIENCE:
+                found.append(Figure("peers", size, name, None, goal, note=f"one step takes {took:.0f} s"))
+                continue
+            found.append(compared("peers", size, steps, rounds, goal))
+    return found
+
+
+def against_hand(rounds: int, machine: Machine) -> list[Figure]:
+    """W against itself compiled by hand, and both against what the core could do."""
+    found = []
+    for n_wires, batch in SIZES:
+        work, size = workload(n_wires, batch), f"{n_wires} x {batch}"
+        steps: dict[str, Step] = {"ours": ours(work), "by hand": specialised(work)}
+        check(steps["ours"](), steps["by hand"](), f"by hand at {size}")
+        figure = compared("by hand", size, steps, 5 * rounds, NEAR, at_most=True)
+        found.append(figure)
+        best = roof(machine, n_wires, batch)
+        flops, moved = 1e3 * best.seconds_of_flops, 1e3 * best.seconds_of_bytes
+        note = f"{best.flops / 1e6:.3g} Mflop, {best.bytes / 1e6:.3g} MB"
+        times = {"flops": flops, f"traffic in {best.level}": moved}
+        for name, took in figure.times.items():
+            found.append(Figure("roofline", size, f"reached, {name}", flops / took, times=times, note=note))
+        distance = (figure.times["ours"] - flops) / (figure.times["by hand"] - flops)
+        goal = 0.5 if (n_wires, batch) in HALF else None
+        note = "our distance to the flops' time over that by hand"
+        found.append(Figure("roofline", size, "distance", distance, goal, at_most=True, note=note))
+    return found
+
+
+def gram(rounds: int) -> list[Figure]:
+    """Fidelities between 64 tokens on 8 wires against PennyLane's states and a matrix product."""
+    work, backend = Work(reuploading(8, LAYERS), 64), open_backend("statevector")
+
+    def mine() -> tuple[Tensor, ...]:
+        x, w = work.inputs, work.weights
+        pairs = backend.fidelity(work.circuit, x, inputs_b=x, weights_a=w, weights_b=w, gram=True)
+        return work.finish(pairs.values)
+
+    import pennylane as qml
+
+    @qml.qnode(qml.device("default.qubit", wires=8), interface="torch", diff_method="backprop")
+    def states(inputs: Tensor, weights: Tensor):
+        reuploading_in_pennylane(inputs, weights, 8)
+        return qml.state()
+
+    def theirs() -> tuple[Tensor, ...]:
+        made = states(work.inputs, work.weights)
+        return work.finish((made @ made.mH).abs().square().float())
+
+    check(mine(), theirs(), "Gram matrix")
+    return [compared("gram", "8 x 64 x 64", {"ours": mine, "default.qubit": theirs}, rounds, 4)]
+
+
+def entropy(rounds: int) -> list[Figure]:
+    """Von Neumann entropy of the first half of the wires against PennyLane's."""
+    found = []
+    for n_wires, batch, goal in ((4, 1024, 10), (8, 512, 60)):
+        work = workload(n_wires, batch)
+        steps = {"ours": _our_entropy(work), "default.qubit": _pennylanes_entropy(work)}
+        name, other = f"entropy at {n_wires} x {batch}", steps["default.qubit"]()
+        check(steps["ours"](), other, name, SINGLE_ENTROPY)
+        check(_our_entropy(work.double())(), other, f"{name} in double precision")
+        found.append(compared("entropy", f"{n_wires} x {batch}", steps, rounds, goal))
+    return found
+
+
+def _our_entropy(work: Work) -> Step:
+    backend, half = open_backend("statevector"), tuple(range(work.n_wires // 2))
+    return lambda: work.finish(backend.entropy(work.circuit, work.inputs, work.weights, half).values)
+
+
+def _pennylanes_entropy(work: Work) -> Step:
+    import pennylane as qml
+
+    @qml.qnode(qml.device("default.qubit", wires=work.n_wires), interface="torch", diff_method="backprop")
+    def node(inputs: Tensor, weights: Tensor):
+        w_in_pennylane(inputs, weights, work.n_wires)
+        return qml.vn_entropy(wires=range(work.n_wires // 2))
+
+    return lambda: work.finish(node(work.inputs, work.weights).float())  # pyright: ignore[reportAttributeAccessIssue] -- a torch tensor
+
+
+def threads(rounds: int) -> list[Figure]:
+    """W at 8 x 512 on two threads against one."""
+    work = workload(8, 512)
+    step = ours(work)
+
+    def on(n_threads: int) -> Step:
+        def run() -> tuple[Tensor, ...]:
+            torch.set_num_threads(n_threads)
+            return step()
+
+        return run
+
+    steps = {"two threads": on(2), "one thread": on(1)}
+    check(steps["two threads"](), steps["one thread"](), "two threads")
+    figure = compared("threads", "8 x 512", steps, 3 * rounds, 1.7)
+    torch.set_num_threads(1)
+    return [figure]
+
+
+class _Trained:
+    """A model of the preset in one mode, with its optimizer and one batch of 16 rows of 128 bytes."""
+
+    def __init__(self, mode: str) -> None:
+        torch.manual_seed(0)
+        self.model = QLMForCausalLM(QLMConfig.preset("tiny-hybrid", quantum=mode)).train()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.ids = torch.randint(256, (16, 128), generator=torch.Generator().manual_seed(1))
+
+    def step(self) -> None:
+        self.optimizer.zero_grad()
+        loss = self.model(self.ids, labels=self.ids).loss
+        loss.backward()
+        self.optimizer.step()
+        if not bool(torch.isfinite(loss)):
+            raise AssertionError(f"the loss is {loss.item()}")
+
+
+def hybrid(rounds: int) -> list[Figure]:
+    """A training step of tiny-hybrid against the same model with its classical twin."""
+    circuit, twin = _Trained("circuit"), _Trained("twin")
+    before = [layer.weights.detach().clone() for _, layer in circuit.model.quantum_layers()]
+    circuit.step()
+    after = [layer.weights for _, layer in circuit.model.quantum_layers()]
+    if not before or any(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+        raise AssertionError("a training step left the circuit's weights where they were")
+    steps = {"circuit": circuit.step, "twin": twin.step}
+    return [compared("hybrid", "16 x 128", steps, 2 * rounds, 1.15, at_most=True)]
