@@ -87,9 +87,10 @@ def runnable(capabilities: Capabilities, given: Circuit) -> None:
     """Check a circuit's width, resets and gates against what a backend declares."""
     used = circuit(given).names
     if given.n_wires > capabilities.max_wires:
+        size = f", a state of {2.0 ** (given.n_wires - 27):g} GiB" if capabilities.state else ""
         raise ValueError(
-            f"this backend expects at most {capabilities.max_wires} wires, got {given.n_wires}; use fewer wires or "
-            "another backend."
+            f"this backend expects at most {capabilities.max_wires} wires, got {given.n_wires}{size}; use fewer wires "
+            "or another backend."
         )
     if RESET in used and not capabilities.reset:
         raise ValueError("this backend expects a circuit without resets, got one; use a backend with reset.")
@@ -236,6 +237,5 @@ def paired(call_a: Call, call_b: Call, gram: bool) -> None:
         raise ValueError(f"fidelity expects one dtype, got {call_a.inputs.dtype} and {call_b.inputs.dtype}; cast one.")
     if not gram and len(call_a) != len(call_b):
         raise ValueError(
-            f"fidelity expects equal batches, got {len(call_a)} and {len(call_b)}; pass gram=True for "
-            "all pairs."
+            f"fidelity expects equal batches, got {len(call_a)} and {len(call_b)}; pass gram=True for all pairs."
         )

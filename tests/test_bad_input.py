@@ -153,7 +153,7 @@ def test_more_wires_than_a_backend_holds(tmp_path: Path) -> None:
     wide = [{"kind": "quantum_router", "n_wires": 40, "depth": 1}]
     line = train(tmp_path, blocks=wide)
     assert "layer 'model.layers.0.core.layer' on backend 'statevector'" in line
-    assert "at most 24 wires, got 40" in line
+    assert "at most 26 wires, got 40" in line
 
 
 def test_more_wires_than_a_device_holds(tmp_path: Path) -> None:

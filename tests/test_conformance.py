@@ -178,7 +178,7 @@ def test_a_check_that_crashes_has_failed_and_the_table_goes_on(capsys: pytest.Ca
 def test_the_command_prints_a_table_and_returns_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["statevector"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("statevector: exact, state, density, batch, autograd, reset; 24 wires; gates ch cx ")
+    assert lines[0].startswith("statevector: exact, state, density, batch, autograd, reset; 26 wires; gates ch cx ")
     assert len(lines) == len(checks) + 2
     assert all(line.startswith(("pass ", "skip ")) for line in lines[1:-1])
     assert lines[-1] == "24 passed, 0 failed, 1 not applicable: statevector"

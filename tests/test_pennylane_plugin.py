@@ -164,5 +164,5 @@ def test_refusals() -> None:
         )
     with pytest.raises(Exception, match="does not provide a decomposition"):
         qml.QNode(lambda: (qml.BlockEncode(np.eye(2) / 2, [0, 1]), qml.probs(0))[1], device)()
-    with pytest.raises(ValueError, match="at most 24 wires"):
-        qml.QNode(lambda: qml.probs(), qml.device("qlm.statevector", wires=25))()
+    with pytest.raises(ValueError, match="at most 26 wires"):
+        qml.QNode(lambda: qml.probs(), qml.device("qlm.statevector", wires=27))()

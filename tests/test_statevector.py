@@ -288,7 +288,7 @@ def test_what_is_too_large_is_refused_with_a_remedy() -> None:
         BACKEND.expectations(reset, None, None, (Z(0),), after=(0,))
     with pytest.raises(ValueError, match="a density matrix expects at most 12 wires here, got 13"):
         BACKEND.density(Circuit(14), wires=range(13))
-    with pytest.raises(ValueError, match="at most 24 wires, got 25"):
-        BACKEND.probabilities(Circuit(25))
+    with pytest.raises(ValueError, match="at most 26 wires, got 27, a state of 1 GiB"):
+        BACKEND.probabilities(Circuit(27))
     with pytest.raises(ValueError, match="shots=None, got 10: it is exact"):
         BACKEND.expectations(BELL, None, None, (Z(0),), shots=10)

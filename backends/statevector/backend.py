@@ -12,7 +12,7 @@ from torch import Tensor
 from backends import linalg
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
-from backends.statevector import compiled, executor
+from backends.statevector import compiled, executor, wide
 from backends.validate import Call
 from circuits import GATES, Circuit, PauliSum
 
@@ -21,8 +21,9 @@ from circuits import GATES, Circuit, PauliSum
 class Statevector(Backend):
     """Exact state-vector simulation on the inputs' device, in complex64 (complex128 for float64 angles).
 
-    On a CPU, circuits of up to 16 wires run compiled, with gradients by the adjoint method; elsewhere, and where a
-    derivative is differentiated again, in torch. Gradients of any order by torch.autograd, one at a time: torch.func
+    On a CPU, circuits run compiled, with gradients by the adjoint method: up to 16 wires as batches, up to 26 (25 in
+    double precision) one state at a time, in its own memory; elsewhere, and where a derivative is differentiated again,
+    in torch. Gradients of any order by torch.autograd, one at a time: torch.func
     and batches of gradients are refused by torch. Von Neumann entropies have two. Circuits with resets run exactly as
     density matrices: 4**n amplitudes, at most half the wires. Cost O(b ops 2**n).
 
@@ -41,7 +42,7 @@ class Statevector(Backend):
             batch=True,
             autograd=True,
             reset=True,
-            max_wires=executor.MAX_WIRES,
+            max_wires=wide.MAX_WIRES[torch.float32],
             gates=frozenset(GATES),
         )
 
@@ -57,6 +58,8 @@ class Statevector(Backend):
         _refuse_shots(request)
         if compiled.runs(circuit, angles):
             return Estimate(compiled.expectations(circuit, angles, observables))
+        if wide.runs(circuit, angles):
+            return Estimate(wide.expectations(circuit, angles, observables))
         return Estimate(executor.expect(circuit, executor.run(circuit, angles), observables))
 
     def _expectations_along(
@@ -70,19 +73,21 @@ class Statevector(Backend):
         _refuse_shots(request)
         if compiled.runs(circuit, angles):
             return Estimate(compiled.expectations_along(circuit, angles, observables, times))
+        if wide.runs(circuit, angles):
+            return Estimate(wide.expectations_along(circuit, angles, observables, times))
         return Estimate(executor.expect_along(circuit, angles, observables, times))
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         _refuse_shots(request)
-        full = executor.chances(_vectors(circuit, angles), circuit.n_wires, not circuit.is_unitary).T
-        batch = len(full)
-        rest = [wire for wire in range(circuit.n_wires) if wire not in wires]
-        axes = [0, *(wire + 1 for wire in (*wires, *rest))]
-        split = full.reshape(batch, *[2] * circuit.n_wires).permute(axes)
-        return Estimate(split.reshape(batch, 2 ** len(wires), -1).sum(-1))
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.probabilities(circuit, angles, wires))
+        chances = executor.chances(executor.run(circuit, angles), circuit.n_wires, not circuit.is_unitary)
+        return Estimate(executor.marginals(chances.T, wires))
 
     def _state(self, circuit: Circuit, angles: Tensor) -> Estimate:
-        return Estimate(_vectors(circuit, angles).T.contiguous())
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.states(circuit, angles))
+        return Estimate(executor.run(circuit, angles).T.contiguous())
 
     def _samples(
         self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
@@ -96,7 +101,9 @@ class Statevector(Backend):
     def _density(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
         _refuse_shots(request)
         executor.check_matrix("a density matrix", len(wires))
-        vectors = _vectors(circuit, angles).T
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.density(circuit, angles, wires))
+        vectors = executor.run(circuit, angles).T
         if circuit.is_unitary:
             return Estimate(linalg.reduced_density(vectors, wires))
         size = 2**circuit.n_wires
@@ -110,14 +117,10 @@ class Statevector(Backend):
             if not rest:
                 return Estimate(0 * angles.square().sum(1))  # so that the second derivative is 0 too
             wires = rest  # both sides of a pure state have one spectrum: take the smaller
+        if compiled.runs(circuit, angles):
+            _refuse_shots(request)
+            return Estimate(compiled.entropy(circuit, angles, wires, kind))
         return Estimate(linalg.entropy(self._density(circuit, angles, wires, request).values, kind))
-
-
-def _vectors(circuit: Circuit, angles: Tensor) -> Tensor:
-    """Return the final vectors: (2**n, b), or (4**n, b) of the density matrix for circuits with resets."""
-    if compiled.runs(circuit, angles):
-        return compiled.states(circuit, angles).T
-    return executor.run(circuit, angles)
 
 
 def _refuse_shots(request: Request) -> None:

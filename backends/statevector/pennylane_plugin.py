@@ -65,7 +65,7 @@ _REAL = (torch.float32, torch.float64)
 @simulator_tracking
 @single_tape_support
 class StatevectorDevice(Device):
-    """``qml.device("qlm.statevector", wires=4)``: exact state vectors in double precision, up to 24 wires.
+    """``qml.device("qlm.statevector", wires=4)``: exact state vectors in double precision, up to 25 wires.
 
     float32 torch parameters alone run in single precision. ``seed`` is that of ``numpy.random.default_rng``.
 
