@@ -68,6 +68,29 @@ def test_a_mask_of_another_shape_is_refused(kind: str, shape: tuple[int, ...]) -
         block(torch.randn(2, 5, 8), context)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        *((kind, {}) for kind in BLOCKS if kind != "harmonic"),
+        *(("kernel_attention", one) for one in ({"window": 3}, {"normalisation": "softmax"}, {"form": "linear"})),
+    ],
+)
+def test_a_report_is_of_real_tokens(kind: str, changes: dict[str, Any]) -> None:
+    """The same with padding of large entries on either side; flops alone count it, where it is computed."""
+    block = make(kind, **changes).double().eval()
+    hidden, hardness = torch.randn(2, 6, 8, dtype=torch.float64), torch.rand(2, 6)
+    block(hidden, Context(hardness=hardness))
+    plain = vars(block.report)
+    mask, noise = torch.ones(2, 6, dtype=torch.bool), 5 * torch.randn(2, 4, 8, dtype=torch.float64)
+    for order in ((0, 1), (1, 0)):
+        pairs = ((hidden, noise), (mask, torch.zeros(2, 4, dtype=torch.bool)), (hardness, torch.zeros(2, 4)))
+        padded, real, hard = (torch.cat([pair[k] for k in order], 1) for pair in pairs)
+        block(padded, Context(real, hardness=hard))
+        for name, value in vars(block.report).items():
+            if kind != "tt_feed_forward" or "flops" not in name:
+                assert value == pytest.approx(plain[name]) if value else value == plain[name], name
+
+
 @pytest.mark.parametrize(("kind", "mode"), EVERY)
 def test_evaluation_repeats_itself_and_draws_nothing(kind: str, mode: str) -> None:
     block = make(kind, mode).eval()

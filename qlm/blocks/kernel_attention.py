@@ -14,7 +14,7 @@ from circuits import Circuit
 from circuits._suggest import unknown
 from circuits.library import kernel_feature_map
 from circuits.passes import require_unitary
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens
 from qlm.blocks.kernel_forms import (
     FORMS,
     NORMALISATIONS,
@@ -221,15 +221,14 @@ class KernelAttention(Block):
 
     @torch.no_grad()
     def _write_report(self, attended: Attended, real: Tensor, update: Tensor) -> None:
-        whole = float(update.norm())
-        changed = self.out((attended.values - attended.uniform).to(update.dtype)) * real.unsqueeze(-1)
+        changed = self.out((attended.values - attended.uniform).to(update.dtype))
         core, sample = self.core, attended.sample
         compared = core is not None and sample.numel() > 0
         self.report = KernelReport(
             tokens=int(real.sum()),
             executions=0 if core is None else core.executions,
             shots=None if core is None else core.shots,
-            output_share=float(changed.norm()) / whole if core is not None and whole > 0 else 0.0,
+            output_share=0.0 if core is None else norm_share(changed[real], update[real]),
             form=attended.form,
             kernel_mean=float(sample.mean()) if compared else 0.0,
             kernel_spread=float(sample.std(correction=0)) if compared else 0.0,

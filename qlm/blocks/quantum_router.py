@@ -184,7 +184,7 @@ class QuantumRouter(Block):
             routed_share=n_routed / tokens,
             explored_share=(len(index) - n_routed) / tokens,
             mean_hardness=float((hardness * real).sum()) / tokens,
-            output_share=norm_share(delta @ self.decode.weight.T, update),
+            output_share=norm_share(delta @ self.decode.weight.T, update.flatten(0, 1)[real]),
         )
 
 

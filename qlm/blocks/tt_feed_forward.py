@@ -42,9 +42,10 @@ class TTFeedForwardConfig:
 
 @dataclass(frozen=True)
 class RankReport:
-    """What the last call did: the mean rank over all tokens, its counted flops, and those at full rank.
+    """What the last call did: the mean rank over real (unpadded) tokens, its counted flops, and those at full rank.
 
-    ``offset``: by how many levels the budget lowered each token, 0 without one.
+    Flops are those of all tokens, since padding is computed too. ``offset``: by how many levels the budget lowered each
+    token, 0 without one.
     """
 
     mean_rank: float
@@ -95,7 +96,7 @@ class TTFeedForward(Block):
         routed = context.routed
         if soft is not None and soft.requires_grad and routed is not None:
             update = self._with_rank_gradient(update, normed, ranks, soft, routed)
-        self._write_report(ranks)
+        self._write_report(ranks, real_tokens(hidden, context.mask))
         return BlockOutput(hidden + update)
 
     def _ranks(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
@@ -138,11 +139,11 @@ class TTFeedForward(Block):
         return update.masked_scatter(routed[..., None].expand_as(update), graded)
 
     @torch.no_grad()
-    def _write_report(self, ranks: Tensor) -> None:
+    def _write_report(self, ranks: Tensor, real: Tensor) -> None:
         counts = [(rank, int((ranks == rank).sum())) for rank in self.config.ranks]
         layers = (self.up, self.down)
         self.report = RankReport(
-            mean_rank=sum(rank * n for rank, n in counts) / max(1, ranks.numel()),
+            mean_rank=float(ranks[real].sum()) / max(1, int(real.sum())),
             flops=sum(layer.plan(n, rank).flops for layer in layers for rank, n in counts if n),
             full_flops=sum(layer.plan(ranks.numel()).flops for layer in layers),
             offset=0.0 if self.budget is None else float(self.budget.offset),
