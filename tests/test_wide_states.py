@@ -104,12 +104,10 @@ def test_second_derivatives_and_gradients_taken_twice() -> None:
     again = torch.autograd.grad(mine, weights, retain_graph=True)[0]
     torch.testing.assert_close(first, again, rtol=1e-12, atol=1e-12)  # the first one uncomputed the state
     theirs = executor.expect(circuit, executor.run(circuit, angles), OBSERVABLES)[0, 0]
-    rows = [
-        torch.autograd.grad(
-            torch.autograd.grad(value, weights, create_graph=True, retain_graph=True)[0].sum(), weights
-        )[0]
-        for value in (mine, theirs)
-    ]
+    rows = []
+    for value in (mine, theirs):
+        slope = torch.autograd.grad(value, weights, create_graph=True)[0].sum()
+        rows.append(torch.autograd.grad(slope, weights, retain_graph=True)[0])
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-10, atol=1e-10)
 
 

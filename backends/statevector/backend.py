@@ -23,9 +23,9 @@ class Statevector(Backend):
 
     On a CPU, circuits run compiled, with gradients by the adjoint method: up to 16 wires as batches, up to 26 (25 in
     double precision) one state at a time, in its own memory; elsewhere, and where a derivative is differentiated again,
-    in torch. Gradients of any order by torch.autograd, one at a time: torch.func
-    and batches of gradients are refused by torch. Von Neumann entropies have two. Circuits with resets run exactly as
-    density matrices: 4**n amplitudes, at most half the wires. Cost O(b ops 2**n).
+    in torch. Gradients of any order by torch.autograd, one at a time: torch.func and batches of gradients are refused
+    by torch. Von Neumann entropies have two. Circuits with resets run exactly as density matrices: 4**n amplitudes, at
+    most half the wires. Cost O(b ops 2**n).
 
     >>> Statevector().spec
     'statevector'
@@ -81,13 +81,13 @@ class Statevector(Backend):
         _refuse_shots(request)
         if compiled.runs(circuit, angles):
             return Estimate(compiled.probabilities(circuit, angles, wires))
-        chances = executor.chances(executor.run(circuit, angles), circuit.n_wires, not circuit.is_unitary)
+        chances = executor.chances(_vectors(circuit, angles), circuit.n_wires, not circuit.is_unitary)
         return Estimate(executor.marginals(chances.T, wires))
 
     def _state(self, circuit: Circuit, angles: Tensor) -> Estimate:
         if compiled.runs(circuit, angles):
             return Estimate(compiled.states(circuit, angles))
-        return Estimate(executor.run(circuit, angles).T.contiguous())
+        return Estimate(_vectors(circuit, angles).T.contiguous())
 
     def _samples(
         self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], shots: int, seed: int | None
@@ -103,7 +103,7 @@ class Statevector(Backend):
         executor.check_matrix("a density matrix", len(wires))
         if compiled.runs(circuit, angles):
             return Estimate(compiled.density(circuit, angles, wires))
-        vectors = executor.run(circuit, angles).T
+        vectors = _vectors(circuit, angles).T
         if circuit.is_unitary:
             return Estimate(linalg.reduced_density(vectors, wires))
         size = 2**circuit.n_wires
@@ -121,6 +121,13 @@ class Statevector(Backend):
             _refuse_shots(request)
             return Estimate(compiled.entropy(circuit, angles, wires, kind))
         return Estimate(linalg.entropy(self._density(circuit, angles, wires, request).values, kind))
+
+
+def _vectors(circuit: Circuit, angles: Tensor) -> Tensor:
+    """Return the final vectors: (2**n, b), or (4**n, b) of the density matrix for circuits with resets."""
+    if wide.runs(circuit, angles):
+        return wide.states(circuit, angles).T
+    return executor.run(circuit, angles)
 
 
 def _refuse_shots(request: Request) -> None:
