@@ -5,6 +5,7 @@ Axis legend: b batch, i inputs, k wires asked for; ... any leading axes.
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,14 +49,29 @@ class ProbabilityLayer(QuantumLayer):
                 f"ProbabilityLayer expects at most {MAX_WIRES} wires, got {len(chosen)}: a distribution has 2**k "
                 "entries; ask for fewer."
             )
-        super().__init__(circuit, _z_words(chosen), backend, gradient, spread)
         self.wires = chosen
+        super().__init__(circuit, _z_words(chosen), backend, gradient, spread)
 
-    def _estimate(self, flat: Tensor, weights: Tensor) -> Estimate:
-        if self.gradient is None and self.backend.capabilities.autograd:
-            return self.backend.probabilities(self.circuit, flat, weights, wires=self.wires, seed=self._seed())
-        words = super()._estimate(flat, weights)
-        chances = _walsh(words.values, len(self.wires))
+    def _options(self) -> tuple[Any, ...]:
+        return self.observables, self.gradient, self.wires
+
+    def _shape(self) -> tuple[int, ...]:
+        return (2 ** len(self.wires),)
+
+    @staticmethod
+    def _estimate(
+        backend: Backend,
+        circuit: Circuit,
+        options: tuple[Any, ...],
+        inputs: Tensor,
+        weights: Tensor,
+        seed: int | None,
+    ) -> Estimate:
+        observables, gradient, wires = options
+        if gradient is None and backend.capabilities.autograd:
+            return backend.probabilities(circuit, inputs, weights, wires=wires, seed=seed)
+        words = QuantumLayer._estimate(backend, circuit, (observables, gradient), inputs, weights, seed)
+        chances = _walsh(words.values, len(wires))
         stderr = torch.zeros_like(chances)
         if words.shots is not None:
             stderr = (chances.detach() * (1 - chances.detach()) / words.shots).clamp(min=0).sqrt()

@@ -5,6 +5,7 @@ Axis legend: b batch, i inputs, o observables; ... any leading axes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from backends import validate
 from backends.base import Backend
 from backends.estimate import Estimate
 from backends.gradients import Gradient, expectations_with_gradient, rule_for
+from backends.operator import operator, watched
 from backends.registry import open_backend
 from circuits import Circuit, PauliSum
 
@@ -60,15 +62,33 @@ class QuantumLayer(nn.Module):
                 "QuantumLayer expects a sequence of observables, got a PauliSum; write (Z(0),) with a comma."
             )
         self.observables = validate.observables(circuit, observables)
-        self.backend = open_backend(backend)
-        if gradient is not None:
-            rule_for(self.backend, gradient)  # refuses what is no rule
         self.gradient = gradient
+        self.backend = open_backend(backend)
         self.spread = spread
         self.label = "quantum"
         self.report: LayerReport | None = None
         self.weights = nn.Parameter(torch.empty(circuit.n_weights, dtype=torch.float32))
         self.reset_parameters()
+
+    @property
+    def backend(self) -> Backend:
+        """Where the circuit runs; setting another one is all it takes to change it."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        if self.gradient is not None:
+            rule_for(backend, self.gradient)  # refuses what is no rule
+        self._backend = backend
+        self._operator = operator(self._estimate, backend, self.circuit, self._options(), self._shape())
+
+    def _options(self) -> tuple[Any, ...]:
+        """What ``_estimate`` needs to know beside backend and circuit."""
+        return self.observables, self.gradient
+
+    def _shape(self) -> tuple[int, ...]:
+        """The shape of one sample's values."""
+        return (len(self.observables),)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -77,19 +97,33 @@ class QuantumLayer(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the expectations (..., o) in the inputs' floating dtype; ``report`` then says what the call cost."""
-        with self._labelled():
-            flat = self._flat(inputs)
-            estimate = self._estimate(flat, self._weights_for(inputs))
-        stderr = float(estimate.stderr.mean()) if len(flat) else 0.0
-        self.report = LayerReport(len(flat), estimate.shots, stderr)
-        values = estimate.values.unflatten(0, inputs.shape[:-1]) if inputs.ndim > 2 else estimate.values
+        if watched():
+            values, _ = self._operator(self._flat(inputs), self._weights_for(inputs))
+        else:
+            with self._labelled():
+                values = self._measured(self._flat(inputs), self._weights_for(inputs))
+        values = values.unflatten(0, inputs.shape[:-1]) if inputs.ndim > 2 else values
         return values.to(inputs.dtype) if inputs.is_floating_point() else values
 
-    def _estimate(self, flat: Tensor, weights: Tensor) -> Estimate:
-        """Values (b, o) with gradients of inputs (b, i)."""
-        return expectations_with_gradient(
-            self.backend, self.circuit, flat, weights, self.observables, gradient=self.gradient, seed=self._seed()
-        )
+    def _measured(self, flat: Tensor, weights: Tensor) -> Tensor:
+        """Values (b, ...), and a report on them."""
+        estimate = self._operator.run(flat, weights, self._seed())
+        stderr = float(estimate.stderr.mean()) if estimate.shots and len(flat) else 0.0
+        self.report = LayerReport(len(flat), estimate.shots, stderr)
+        return estimate.values
+
+    @staticmethod
+    def _estimate(
+        backend: Backend,
+        circuit: Circuit,
+        options: tuple[Any, ...],
+        inputs: Tensor,
+        weights: Tensor,
+        seed: int | None,
+    ) -> Estimate:
+        """Values (b, ...) with gradients of inputs (b, i) and weights."""
+        observables, gradient = options
+        return expectations_with_gradient(backend, circuit, inputs, weights, observables, gradient=gradient, seed=seed)
 
     def entropy(self, inputs: Tensor, wires: Sequence[int], kind: str = "von_neumann") -> Estimate:
         """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""
@@ -118,7 +152,7 @@ class QuantumLayer(nn.Module):
         return self.weights.to(inputs.device)
 
     def _seed(self) -> int | None:
-        return int(torch.randint(2**31, ()).item()) if self.backend.capabilities.shots else None
+        return self._operator.seed()
 
     def _labelled(self) -> "_Labelled":
         return _Labelled(self.label)
