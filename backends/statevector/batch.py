@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from backends.statevector import interpreter
 from backends.statevector.fusing import Fused
 from backends.statevector.program import Program
+from backends.statevector.reading import NO_READING, Reading
 from backends.statevector.words import Words
 from classical_kernels.threads import run_blocks, thread_count
 
@@ -52,17 +53,25 @@ class Batch:
         self._run(None, self._no_values, states)
         return states
 
-    def slopes(self, cotangent: Array, words: Words | None) -> tuple[Array, Array]:
+    def read(self, reading: Reading) -> Array:
+        """What is read at the end (B, values)."""
+        values = np.empty((self.size, reading.n_values), self.kind)
+        self._run(None, values, self._no_states, reading=reading)
+        return values
+
+    def slopes(self, cotangent: Array, words: Words | None, reading: Reading = NO_READING) -> tuple[Array, Array]:
         """The gradients of the angles of lanes (B, l) and of the shared ones (1, s)."""
         of_matrices = np.zeros((self.n_blocks, len(self.program.split), 3), self.kind)
         of_lanes = np.zeros((self.size, self.n_lane_angles), self.kind)
         of_words = np.zeros((self.n_blocks, self.fused.n_angles), self.kind)
         values, states = self._no_values, self._no_states
-        if words is None:
+        if reading is not NO_READING:
+            values = cotangent
+        elif words is None:
             states = np.ascontiguousarray(cotangent)
         else:
             values = cotangent if words.is_identity else self._mixed(cotangent, words.table.T.astype(self.kind))
-        self._run(words, np.ascontiguousarray(values), states, (of_matrices, of_lanes, of_words))
+        self._run(words, np.ascontiguousarray(values), states, (of_matrices, of_lanes, of_words), reading)
         return of_lanes, self.fused.slopes(of_matrices, of_words)[None].astype(self.kind)
 
     def _mixed(self, values: Array, table: Array) -> Array:
@@ -77,7 +86,14 @@ class Batch:
     def _no_states(self) -> Array:
         return np.empty((0, 0, 2), self.kind)
 
-    def _run(self, words: Words | None, values: Array, states: Array, slopes: tuple[Array, ...] | None = None) -> None:
+    def _run(
+        self,
+        words: Words | None,
+        values: Array,
+        states: Array,
+        slopes: tuple[Array, ...] | None = None,
+        reading: Reading = NO_READING,
+    ) -> None:
         """Spread the blocks over threads."""
         program, fused = self.program, self.fused
         arguments = (
@@ -85,6 +101,7 @@ class Batch:
             (fused.planes, fused.rotations, fused.tables, fused.halves, fused.lane_axes),
             self.lane_angles,
             _NO_WORDS if words is None else (words.masks, words.n_diagonal),
+            (reading.kind, reading.order),
             values,
             states,
             _no_slopes(self.kind) if slopes is None else slopes,

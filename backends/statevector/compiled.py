@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backends import linalg
 from backends.statevector import executor
 from backends.statevector.batch import MAX_WIRES, Batch
 from backends.statevector.lowering import lower, lower_along, lower_observed
 from backends.statevector.program import Program
+from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READING, Reading, lower_reading
+from backends.statevector.readouts import DENSITY, PROBABILITIES
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
 from circuits import GATES, Circuit, PauliSum
@@ -53,6 +56,26 @@ def states(circuit: Circuit, angles: Tensor) -> Tensor:
     return made * _turn(angles, phases) if any(phases) else made
 
 
+def probabilities(circuit: Circuit, angles: Tensor, wires: tuple[int, ...]) -> Tensor:
+    """Return the probabilities (B, 2**k) of the wires' basis states, at angles (B, a) of the whole circuit."""
+    task = _reading(circuit, PROBABILITIES, wires)
+    return _run(task, *task.parts(angles))
+
+
+def density(circuit: Circuit, angles: Tensor, wires: tuple[int, ...]) -> Tensor:
+    """Return the wires' density matrix (B, 2**k, 2**k), complex, at angles (B, a) of the whole circuit."""
+    task, size = _reading(circuit, DENSITY, wires), 2 ** len(wires)
+    return torch.view_as_complex(_run(task, *task.parts(angles)).unflatten(1, (size, size, 2)))
+
+
+def entropy(circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str) -> Tensor:
+    """Return the entropy (B,) of at most half the wires, nats, at angles (B, a) of the whole circuit."""
+    if len(wires) > MAX_ENTROPY_WIRES:
+        return linalg.entropy(density(circuit, angles, wires), kind)
+    task = _reading(circuit, ENTROPIES[kind], wires)
+    return _run(task, *task.parts(angles)).squeeze(1)
+
+
 @lru_cache(maxsize=1024)
 def _phases(circuit: Circuit) -> tuple[float, ...]:
     """The phase factor of each angle: programs run ``p`` as ``rz``."""
@@ -74,6 +97,8 @@ class _Task:
     words: Words | None
     in_torch: Callable[[Tensor], Tensor]
     """The same from the whole circuit's angles (B, a), for derivatives that are differentiated again."""
+    reading: Reading = NO_READING
+    """What is read instead of both, if anything."""
 
     @cached_property
     def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,6 +159,22 @@ def _preparing(circuit: Circuit) -> _Task:
     return _Task(circuit, lower(structure(circuit)[0]), None, in_torch)
 
 
+@lru_cache(maxsize=256)
+def _reading(circuit: Circuit, kind: int, wires: tuple[int, ...]) -> _Task:
+    def in_torch(angles: Tensor) -> Tensor:
+        vectors = executor.run(circuit, angles)
+        if kind == PROBABILITIES:
+            return executor.marginals(executor.chances(vectors, circuit.n_wires, False).T, wires)
+        found = linalg.reduced_density(vectors.T, wires)
+        if kind == DENSITY:
+            return torch.view_as_real(found).flatten(1)
+        name = next(name for name, number in ENTROPIES.items() if number == kind)
+        return linalg.entropy(found, name).unsqueeze(1)
+
+    program, reading = lower_reading(structure(circuit)[0], kind, wires)
+    return _Task(circuit, program, None, in_torch, reading)
+
+
 def _run(task: _Task, lanes: Tensor, shared: Tensor) -> Tensor:
     return _Run.apply(lanes, shared, task)  # pyright: ignore[reportReturnType]
 
@@ -145,6 +186,8 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, lanes: Tensor, shared: Tensor, task: _Task) -> Tensor:
         ctx.save_for_backward(lanes, shared)
         ctx.task, ctx.batch = task, Batch(task.program, lanes.detach().numpy(), shared.detach().numpy())
+        if task.reading is not NO_READING:
+            return torch.from_numpy(ctx.batch.read(task.reading))
         return torch.from_numpy(ctx.batch.states() if task.words is None else ctx.batch.expectations(task.words))
 
     @staticmethod
@@ -157,5 +200,5 @@ class _Run(torch.autograd.Function):
             inputs = [tensor for tensor in (lanes, shared) if tensor.requires_grad]
             found = iter(torch.autograd.grad(made, inputs, cotangents[0], create_graph=True, allow_unused=True))
             return *(next(found) if tensor.requires_grad else None for tensor in (lanes, shared)), None  # pyright: ignore[reportReturnType]
-        of_lanes, of_shared = ctx.batch.slopes(cotangents[0].numpy(), ctx.task.words)
+        of_lanes, of_shared = ctx.batch.slopes(cotangents[0].numpy(), ctx.task.words, ctx.task.reading)
         return torch.from_numpy(of_lanes), torch.from_numpy(of_shared), None

@@ -52,6 +52,15 @@ def chances(vectors: Tensor, n_wires: int, density: bool) -> Tensor:
     return vectors.reshape(2**n_wires, 2**n_wires, -1).diagonal(dim1=0, dim2=1).real.T
 
 
+def marginals(full: Tensor, wires: Sequence[int]) -> Tensor:
+    """Return the probabilities (b, 2**k) of some wires' basis states, in the order asked, of all wires' (b, 2**n)."""
+    n_wires = full.shape[1].bit_length() - 1
+    rest = [wire for wire in range(n_wires) if wire not in wires]
+    axes = [0, *(wire + 1 for wire in (*wires, *rest))]
+    split = full.reshape(len(full), *[2] * n_wires).permute(axes)
+    return split.reshape(len(full), 2 ** len(wires), -1).sum(-1)
+
+
 def expect_along(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], times: tuple[int, ...]) -> Tensor:
     """Return ``<O_j>`` after each of the given numbers of ops, shape (b, t, o)."""
     vectors, reached, values = start(circuit, angles), 0, []

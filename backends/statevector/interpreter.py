@@ -13,6 +13,7 @@ import numpy as np
 from backends.statevector import kernels as k
 from backends.statevector.layout import load, read_bra, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
+from backends.statevector.readouts import DENSITY, NOTHING, read, unread
 
 _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -218,13 +219,13 @@ def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
 
 
 @_FAST
-def run(first, last, program, fused, lane_angles, words, values, states, slopes, lanes, is_backward):
+def run(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
     """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
 
-    ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values`` (B, t w) of ``words`` (masks, number of
-    diagonal ones) at each MEASURE, and final ``states`` (B, N, 2), either of them empty: results on the way forth,
-    cotangents on the way back. There ``slopes`` are added up: of matrices (b, m, 3), of lanes (B, l), of shared angles
-    (b, a).
+    ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values``: (B, t w) of ``words`` (masks, number of
+    diagonal ones) at each MEASURE, or of ``reading`` (kind, order) at the end; final ``states`` (B, N, 2); all but one
+    of them empty: results on the way forth, cotangents on the way back. There ``slopes`` are added up: of matrices
+    (b, m, 3), of lanes (B, l), of shared angles (b, a).
     """
     code, start, moves = program
     of_matrices, of_lanes, of_angles = slopes
@@ -243,6 +244,9 @@ def run(first, last, program, fused, lane_angles, words, values, states, slopes,
     cos, sin, out = np.empty(shape, values.dtype), np.empty(shape, values.dtype), np.empty(shape, values.dtype)
     columns = np.empty((values.shape[1], lanes), values.dtype)
     nothing = (words[0][:0], 0)
+    kind, order = reading
+    size = order.shape[0] if kind > DENSITY else 0
+    work = np.empty((2, size, size, 2, lanes), values.dtype)
     for block in range(first, last):
         at = block * lanes
         load(lane_angles[0], at, cos, 1.0)
@@ -252,6 +256,8 @@ def run(first, last, program, fused, lane_angles, words, values, states, slopes,
         if is_backward:
             load(values, at, columns, 0.0)
             read_bra(bra, states, at, lanes)
+            if kind != NOTHING:
+                unread(kind, order, planes[0], planes[1], bra, columns, work, lanes)
             out[:] = 0
             backward(
                 planes,
@@ -272,6 +278,8 @@ def run(first, last, program, fused, lane_angles, words, values, states, slopes,
             )
             store(out, of_lanes, at)
         else:
+            if kind != NOTHING:
+                read(kind, order, planes[0], planes[1], columns, work, lanes)
             store(columns, values, at)
             write_states(planes, states, at, lanes)
 

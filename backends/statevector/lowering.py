@@ -148,13 +148,33 @@ def lower_observed(given: Structure, cone: frozenset[int], diagonal: bool) -> Pr
     observables must be pulled back.
     """
     state = _lowered(given, _in_cone(_gates(given), cone))
-    state.flush_wires(wire for wire in range(given.n_wires) if wire not in state.swept)
-    sweep: tuple[Gate, ...] = ()
-    if not any(state.pending.values()):
-        sweep, state.open = tuple(state.open), []
+    sweep = _last_sweep(state)
     state.flush()
     state.measure()
     return _assemble(state, sweep, diagonal)
+
+
+def lower_read(given: Structure, wires: tuple[int, ...], diagonal: bool, spectrum: bool) -> Program:
+    """Return the program before a read-out of wires: of their density matrix, its diagonal, or its ``spectrum``.
+
+    Ops that cannot influence it are left out: those outside the light cone, and for a spectrum the last ones within
+    either side. The last permutation becomes ``sweep`` where the read-out cannot tell its signs, or it has none.
+    """
+    gates = _gates(given)
+    state = _lowered(given, _across(gates, frozenset(wires)) if spectrum else _in_cone(gates, frozenset(wires)))
+    signed = any(name in ("z", "cz") for name, _ in state.open)
+    sweep = () if signed and not diagonal else _last_sweep(state)
+    state.flush()
+    return _assemble(state, sweep, diagonal)
+
+
+def _last_sweep(state: _Lowering) -> tuple[Gate, ...]:
+    """Take the open permutation out, where nothing comes behind it."""
+    state.flush_wires(wire for wire in range(state.n_wires) if wire not in state.swept)
+    if any(state.pending.values()):
+        return ()
+    sweep, state.open = tuple(state.open), []
+    return sweep
 
 
 @lru_cache(maxsize=64)
@@ -190,6 +210,18 @@ def _in_cone(gates: Sequence[_Placed], cone: frozenset[int]) -> list[_Placed]:
     reached, kept = set(cone), []
     for gate in reversed(gates):
         if not reached.isdisjoint(gate[1]):
+            reached.update(gate[1])
+            kept.append(gate)
+    return kept[::-1]
+
+
+def _across(gates: Sequence[_Placed], side: frozenset[int]) -> list[_Placed]:
+    """The gates that can influence the spectrum on one side of a cut: not those behind the last ones that cross it."""
+    reached: set[int] = set()
+    kept = []
+    for gate in reversed(gates):
+        inside = len(side.intersection(gate[1]))
+        if 0 < inside < len(gate[1]) or not reached.isdisjoint(gate[1]):
             reached.update(gate[1])
             kept.append(gate)
     return kept[::-1]

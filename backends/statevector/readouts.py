@@ -1,0 +1,190 @@
+"""Read-outs at the end of a program: from the planes of a block to probabilities, density matrices or entropies.
+
+On the way back each of them is a Hermitian matrix on the wires that are read, the slope of the loss by their density
+matrix rho: ``dL = Tr(G d rho) = 2 Re <G psi|d psi>``, so that the bra is ``G |psi>``.
+
+Axis legend: V lanes, d basis states of the wires read, r of the others, planes (N V,); ``order`` (d, r) numbers the
+amplitudes; matrices (d, d, 2, V) hold real and imaginary parts.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from backends.statevector.spectra import diagonalise, function, mirror
+
+NOTHING, PROBABILITIES, DENSITY, VON_NEUMANN, RENYI2 = range(5)
+"""What is read: values (d, V), (2 d d, V) and, of both entropies, (1, V)."""
+
+_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+
+@_FAST
+def read(kind, order, re, im, values, work, lanes):
+    """Write what is read of the state to ``values``; ``work``: two matrices."""
+    size = order.shape[0]
+    if kind == PROBABILITIES:
+        probabilities(re, im, order, values, lanes)
+    elif kind == DENSITY:
+        density(re, im, order, values.reshape((size, size, 2, lanes)), lanes)
+    else:
+        density(re, im, order, work[0], lanes)
+        if kind == VON_NEUMANN:
+            diagonalise(work[0], work[1, :0])
+        entropy(kind, work[0], values[0])
+
+
+@_FAST
+def unread(kind, order, re, im, bra, values, work, lanes):
+    """Add ``G |psi>`` to the bra, for the cotangents ``values`` of what was read."""
+    size = order.shape[0]
+    if kind == PROBABILITIES:
+        weigh(re, im, bra, order, values, lanes)
+    elif kind == DENSITY:
+        slope = values.reshape((size, size, 2, lanes))
+        symmetrise(slope)
+        apply(slope, re, im, bra, order, lanes)
+    else:
+        rho, vectors = work[0], work[1]
+        density(re, im, order, rho, lanes)
+        factor = values[0]
+        if kind == RENYI2:
+            square = vectors[0, 0, 0]
+            purity(rho, square)
+            for v in range(lanes):
+                factor[v] *= -2 / square[v]
+            scale(rho, factor)
+        else:
+            diagonalise(rho, vectors)
+            function(slopes(rho, factor), vectors, rho)
+        apply(rho, re, im, bra, order, lanes)
+
+
+@_FAST
+def probabilities(re, im, order, values, lanes):
+    """``values[i] = sum_r |psi_ir|^2``."""
+    for i in range(order.shape[0]):
+        out = values[i]
+        for v in range(lanes):
+            out[v] = 0
+        for r in range(order.shape[1]):
+            at = order[i, r] * lanes
+            x, y = re[at : at + lanes], im[at : at + lanes]
+            for v in range(lanes):
+                out[v] += x[v] * x[v] + y[v] * y[v]
+
+
+@_FAST
+def weigh(re, im, bra, order, factors, lanes):
+    """``bra_ir += factors[i] psi_ir``."""
+    bre, bim = bra
+    for i in range(order.shape[0]):
+        factor = factors[i]
+        for r in range(order.shape[1]):
+            at = order[i, r] * lanes
+            x, y, a, b = re[at : at + lanes], im[at : at + lanes], bre[at : at + lanes], bim[at : at + lanes]
+            for v in range(lanes):
+                a[v] += factor[v] * x[v]
+                b[v] += factor[v] * y[v]
+
+
+@_FAST
+def density(re, im, order, rho, lanes):
+    """``rho_ij = sum_r psi_ir conj(psi_jr)``."""
+    size, rest = order.shape
+    for i in range(size):
+        for j in range(i, size):
+            out_re, out_im = rho[i, j, 0], rho[i, j, 1]
+            for v in range(lanes):
+                out_re[v], out_im[v] = 0, 0
+            for r in range(rest):
+                at, to = order[i, r] * lanes, order[j, r] * lanes
+                x, y, a, b = re[at : at + lanes], im[at : at + lanes], re[to : to + lanes], im[to : to + lanes]
+                for v in range(lanes):
+                    out_re[v] += x[v] * a[v] + y[v] * b[v]
+                    out_im[v] += y[v] * a[v] - x[v] * b[v]
+            mirror(rho, i, j)
+
+
+@_FAST
+def apply(g, re, im, bra, order, lanes):
+    """``bra_ir += sum_j G_ij psi_jr``, two j at a time."""
+    bre, bim = bra
+    size, rest = order.shape
+    for i in range(size):
+        for r in range(rest):
+            at = order[i, r] * lanes
+            out_re, out_im = bre[at : at + lanes], bim[at : at + lanes]
+            for j in range(0, size, 2):
+                p, q, s, t = g[i, j, 0], g[i, j, 1], g[i, j + 1, 0], g[i, j + 1, 1]
+                at, to = order[j, r] * lanes, order[j + 1, r] * lanes
+                x, y, a, b = re[at : at + lanes], im[at : at + lanes], re[to : to + lanes], im[to : to + lanes]
+                for v in range(lanes):
+                    out_re[v] += p[v] * x[v] - q[v] * y[v] + s[v] * a[v] - t[v] * b[v]
+                    out_im[v] += p[v] * y[v] + q[v] * x[v] + s[v] * b[v] + t[v] * a[v]
+
+
+@_FAST
+def symmetrise(matrix):
+    """``(C + C^dagger) / 2`` in place: the rest of a cotangent does not meet a density matrix."""
+    half = matrix.dtype.type(0.5)
+    for i in range(matrix.shape[0]):
+        for j in range(i, matrix.shape[0]):
+            x, y, a, b = matrix[i, j, 0], matrix[i, j, 1], matrix[j, i, 0], matrix[j, i, 1]
+            for v in range(matrix.shape[3]):
+                real, imaginary = half * (x[v] + a[v]), half * (y[v] - b[v])
+                x[v], y[v] = real, imaginary
+                a[v], b[v] = real, -imaginary
+
+
+@_FAST
+def purity(rho, out):
+    """``Tr rho^2`` per lane."""
+    for v in range(rho.shape[3]):
+        out[v] = 0
+    for i in range(rho.shape[0]):
+        for j in range(rho.shape[0]):
+            x, y = rho[i, j, 0], rho[i, j, 1]
+            for v in range(rho.shape[3]):
+                out[v] += x[v] * x[v] + y[v] * y[v]
+
+
+@_FAST
+def scale(matrix, factor):
+    """Multiply a matrix by a factor per lane."""
+    for i in range(matrix.shape[0]):
+        for j in range(matrix.shape[0]):
+            x, y = matrix[i, j, 0], matrix[i, j, 1]
+            for v in range(matrix.shape[3]):
+                x[v] *= factor[v]
+                y[v] *= factor[v]
+
+
+@_FAST
+def entropy(kind, rho, out):
+    """``-log Tr rho^2``, or ``-sum_i p_i log p_i`` of eigenvalues on the diagonal; those up to d epsilon count as 0."""
+    size = rho.shape[0]
+    floor, most = size * np.finfo(rho.dtype).eps, math.log(size)
+    if kind == RENYI2:
+        purity(rho, out)
+    for v in range(rho.shape[3]):
+        total = -math.log(out[v]) if kind == RENYI2 else out[v] * 0
+        for i in range(size if kind == VON_NEUMANN else 0):
+            p = rho[i, i, 0, v]
+            if p > floor:
+                total -= p * math.log(p)
+        out[v] = 0.0 if total <= 0 else min(total, most)
+
+
+@_FAST
+def slopes(rho, factor):
+    """``-(log p + 1)`` of each eigenvalue p on the diagonal, 0 beyond the support, times a factor: (d, V)."""
+    size, lanes = rho.shape[0], rho.shape[3]
+    floor = size * np.finfo(rho.dtype).eps
+    out = np.empty((size, lanes), rho.dtype)
+    for i in range(size):
+        p = rho[i, i, 0]
+        for v in range(lanes):
+            out[i, v] = -factor[v] * (math.log(p[v]) + 1) if p[v] > floor else 0.0
+    return out
