@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from standin import access_token
+
 from backends.ledger.job import Job
 from backends.ledger.transport import AnswerLost, Progress, Refused, Transport, Unreachable
 
@@ -94,7 +96,7 @@ class Loopback(Transport):
         return text
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer access-{self.token}"}
+        return {"Authorization": f"Bearer {access_token(self.token)}"}
 
 
 @dataclass

@@ -129,10 +129,10 @@ def test_the_options_that_are_sent() -> None:
         "dynamical_decoupling": {"enable": True, "sequence_type": "XX"},
         "simulator": {"seed_simulator": 7, "angle_decimals": 12},
     }
-    remote = Primitives(resilience_level=1, zne=(1.0, 3.0), max_execution_time=30).options("Estimator", seed=7)
+    remote = Primitives(resilience_level=1, zne=(1.0, 3.0)).options("Estimator", 7, tag="qlm-ab", seconds=30)
     assert remote == {
         "max_execution_time": 30,
-        "environment": {"job_tags": ["hybridqlm"]},
+        "environment": {"job_tags": ["hybridqlm", "qlm-ab"]},
         "resilience_level": 1,
         "resilience": {"zne_mitigation": True, "zne": {"noise_factors": (1.0, 3.0)}},
     }

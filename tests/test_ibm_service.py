@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +24,13 @@ from qiskit_ibm_runtime.accounts.exceptions import (
     InvalidAccountError,
 )
 from qiskit_ibm_runtime.api.exceptions import RequestsApiError
-from qiskit_ibm_runtime.exceptions import IBMInputValueError, IBMNotAuthorizedError, RuntimeJobFailureError
+from qiskit_ibm_runtime.exceptions import IBMInputValueError, IBMNotAuthorizedError
 from qiskit_ibm_runtime.executor_sampler import Sampler
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from backends.ibm import IBM
 from backends.ibm.service import ServiceError
+from backends.ledger import open_ledger
 
 CIRCUIT = Circuit(2, (Op("ry", (0,), (Input(0),)), Op("cx", (0, 1))))
 ASKED = (CIRCUIT, torch.tensor([[0.4], [2.0]]), None, (Z(0), X(0) @ X(1)))
@@ -108,8 +110,9 @@ class Service:
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
     found = Service()
+    monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
     monkeypatch.setattr(qiskit_ibm_runtime, "QiskitRuntimeService", lambda: found)
     return found
 
@@ -133,6 +136,7 @@ def test_nothing_is_submitted_without_leave(service: Service, submitted: list[di
         open_backend("ibm:ibm_disguise").expectations(*ASKED)
     assert service.asked == ["ibm_disguise"]
     assert submitted == []
+    assert open_ledger().jobs() == []
 
 
 def test_a_job_with_leave_is_limited(service: Service, submitted: list[dict[str, Any]]) -> None:
@@ -147,16 +151,17 @@ def test_a_job_with_leave_is_limited(service: Service, submitted: list[dict[str,
 
 @pytest.mark.parametrize(("mode", "kind"), [("job", "NoneType"), ("batch", "Batch"), ("session", "Session")])
 def test_modes(service: Service, submitted: list[dict[str, Any]], mode: str, kind: str) -> None:
-    backend = IBM("ibm_disguise", shots=50, mode=mode, allow_qpu_seconds=3)
+    backend = IBM("ibm_disguise", shots=50, mode=mode, allow_qpu_seconds=7, run=mode)
     with backend.session() as opened:
         opened.expectations(*ASKED)
         opened.samples(CIRCUIT, ASKED[1])
+        opened.samples(CIRCUIT, ASKED[1])  # asked before: answered from the ledger
         held = backend._access.opened(backend._access.place(CIRCUIT))
-    assert submitted == [{"mode": kind, "seconds": 3}] * 2
+    assert submitted == [{"mode": kind, "seconds": 7}] * 2  # the first is known to have cost nothing
     if mode != "job":
         assert held._active is False  # closed: nothing more is billed
         if mode == "session":
-            assert held._max_time == 3
+            assert held._max_time == 7
 
 
 def test_a_session_must_end(service: Service, submitted: list[dict[str, Any]]) -> None:
@@ -171,12 +176,14 @@ def test_an_unknown_device_names_a_known_one(service: Service) -> None:
 
 
 def test_least_busy_is_chosen_at_the_first_request(service: Service, submitted: list[dict[str, Any]]) -> None:
-    backend = open_backend("ibm:least_busy?allow_qpu_seconds=2&shots=10")
+    backend = open_backend("ibm:least_busy?allow_qpu_seconds=5&shots=10&fresh=True")
     assert service.asked == []
-    backend.expectations(*ASKED)
-    backend.expectations(*ASKED)
+    first = backend.expectations(*ASKED)
+    second = backend.expectations(*ASKED)
     assert service.asked == ["least_busy"]
     assert len(submitted) == 2
+    assert not torch.equal(first.values, second.values)
+    assert {job.device for job in open_ledger().jobs()} == {"ibm_disguise"}
 
 
 def test_circuits_wider_than_the_device_are_refused(service: Service, submitted: list[dict[str, Any]]) -> None:
@@ -187,22 +194,29 @@ def test_circuits_wider_than_the_device_are_refused(service: Service, submitted:
 
 def test_a_failed_job_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     class Job:
-        def result(self) -> None:
-            raise RuntimeJobFailureError("out of time")
+        def status(self) -> str:
+            return "ERROR"
+
+        def error_message(self) -> str:
+            return "ran out\nof time"
+
+        def metrics(self) -> dict[str, Any]:
+            return {"usage": {"qpu_charge_time_seconds": 0.5, "status": "complete"}}
 
         def job_id(self) -> str:
             return "d0ab"
 
     monkeypatch.setattr(Sampler, "run", lambda self, pubs, **_: Job())
-    with pytest.raises(RuntimeError, match="job d0ab to end well, got RuntimeJobFailureError"):
-        IBM("ibm_disguise", allow_qpu_seconds=1).expectations(*ASKED)
+    with pytest.raises(RuntimeError, match="job d0ab to end well, got failed: ran out of time"):
+        IBM("ibm_disguise", allow_qpu_seconds=5, run="r").expectations(*ASKED)
+    assert open_ledger().spending("r").run == 0.5
 
 
 def test_nothing_live_and_nothing_secret_is_copied(
     service: Service, monkeypatch: pytest.MonkeyPatch, submitted: list[dict[str, Any]]
 ) -> None:
     monkeypatch.setenv("QISKIT_IBM_TOKEN", "s3cret-t0ken")
-    backend = IBM("ibm_disguise", shots=10, allow_qpu_seconds=1)
+    backend = IBM("ibm_disguise", shots=10, allow_qpu_seconds=5)
     backend.expectations(*ASKED)
     packed = pickle.dumps(backend)
     for text in (repr(backend), backend.spec, repr(packed), repr(vars(pickle.loads(packed)))):

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from backends.extras import require
 from backends.ibm.devices import is_real, open_device
@@ -21,6 +21,9 @@ MODES = {"job": None, "batch": "Batch", "session": "Session"}
 class Access(ABC):
     """A device, the circuits that were placed on it, and how something is submitted to it."""
 
+    paid: ClassVar[bool]
+    """Whether the device bills for its time."""
+
     def __init__(self, device: Any, mode: str) -> None:
         self.device = device
         self.mode = mode
@@ -36,6 +39,9 @@ class Access(ABC):
             return device
         return getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), name)(backend=device, **limits)
 
+    def check_ready(self) -> None:
+        """Raise ValueError where nothing can be submitted as things stand."""
+
     @abstractmethod
     def opened(self, placed: Placed) -> Any:
         """What a primitive takes for its mode: the last step before something is submitted."""
@@ -48,6 +54,8 @@ class Access(ABC):
 
 class Fake(Access):
     """A fake device, simulated on the qubits that a circuit uses alone."""
+
+    paid: ClassVar[bool] = False
 
     def __init__(self, name: str, mode: str) -> None:
         super().__init__(open_device(name), mode)
@@ -74,7 +82,9 @@ class Fake(Access):
 
 
 class Real(Access):
-    """A real device, reached through the service, on which nothing runs without leave."""
+    """A real device, reached through the service; the ledger sees to it that nothing runs without leave."""
+
+    paid: ClassVar[bool] = True
 
     def __init__(self, name: str, mode: str, seconds: int) -> None:
         super().__init__(connect(name), mode)
@@ -83,20 +93,18 @@ class Real(Access):
         self._inside = False
 
     def opened(self, placed: Placed) -> Any:
-        """The open batch or session, opened at need; ValueError without leave to spend QPU time."""
-        if not self._seconds:
-            raise ValueError(
-                f"device '{self.device.name}' expects leave to spend QPU time, got allow_qpu_seconds=0; set it to the "
-                "most seconds that one job may take."
-            )
-        if self.mode == "session" and not self._inside:
-            raise ValueError(
-                "a session bills by the clock and expects 'with backend.session():', got none; or use mode 'batch'."
-            )
+        """The open batch or session, opened at need."""
+        self.check_ready()
         if self._open is None:
             limits = {"max_time": self._seconds} if self.mode == "session" else {}
             self._open = self._new_mode(self.device, **limits)
         return self._open
+
+    def check_ready(self) -> None:
+        if self.mode == "session" and not self._inside:
+            raise ValueError(
+                "a session bills by the clock and expects 'with backend.session():', got none; or use mode 'batch'."
+            )
 
     @contextmanager
     def kept(self) -> Iterator[None]:

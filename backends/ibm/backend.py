@@ -4,33 +4,38 @@ Axis legend: b batch, a angles, o observables, k wires asked for, s bases, t sho
 """
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Self
+from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from backends import counts, mixed_entropy, purity
+from backends import counts, mixed_entropy, purity, validate
 from backends.base import Backend, Request
 from backends.estimate import Capabilities, Estimate
 from backends.ibm.access import MAX_FAKE_WIRES, MODES, Access, open_access
+from backends.ibm.ask import Arrays, Ask, unpack
+from backends.ibm.cost import Cost, seconds
 from backends.ibm.devices import check_device, is_real
-from backends.ibm.placing import Placed
-from backends.ibm.primitives import GENERATIONS, Primitives
+from backends.ibm.primitives import GENERATIONS, Primitives, noise_factors
+from backends.ibm.transports import courier_for
+from backends.ledger import Courier, JobRequest, open_ledger
+from backends.ledger.budget import Spending
 from circuits import GATES, Circuit, PauliSum
 from circuits._suggest import unknown
-
-if TYPE_CHECKING:
-    from qiskit.quantum_info import SparsePauliOp
 
 _MAX_REAL_WIRES = 156
 """The largest device that the service offers; a smaller one refuses wider circuits before anything is submitted."""
 _MAX_STRINGS = 2**23
 """Simulators answer with one Python string a shot: this many at once keep their memory near 800 MB."""
+_MAX_EXECUTIONS = 10**7
+"""Shots of all circuits that the service takes in one job."""
 _SEQUENCES = ("XX", "XpXm", "XY4")
 _SHOTS = 1024
 
@@ -48,13 +53,19 @@ class IBM(Backend):
     ``entropy`` is that of the noisy state, uncorrected, and comes with the global purity (up to 5 wires). A fake device
     is cut down to the qubits in use (at most 12) and follows the seed; a real one has no seed.
 
-    Nothing is submitted to a real device unless ``allow_qpu_seconds`` is positive: the most QPU seconds that each job
-    may take (``max_execution_time``). A request is one job, a backward pass another. Sessions bill by the clock: on
-    real devices they expect ``with backend.session():``, which closes them. The runtime reads credentials from the
+    Nothing is sent to a real device unless ``allow_qpu_seconds`` is positive: the most QPU seconds that a run may take
+    in all, a run being this process, or all that name the same ``run``. Each request is written to the ledger (a file:
+    ``ledger``, or the user's own) with its estimated cost before it is sent, is refused where a budget would be
+    exceeded, and is stopped (``max_execution_time``) before it could exceed it. An identical request is answered from
+    the ledger unless ``fresh``. With a positive allowance a fake device is treated like this too: a rehearsal. A
+    request is one job, of at most 10**7 executions; a backward pass is another. Sessions bill by the clock: on real
+    devices they expect ``with backend.session():``, which closes them. The runtime reads credentials from the
     environment or its saved account; they are never held here.
 
-    Raises ValueError for no device, an unknown one and options that do not fit; ``service.ServiceError``, a ValueError,
-    where the service cannot be used; ImportError without qiskit-ibm-runtime. Cost on a fake device b s (4**n ops + t).
+    Raises ValueError for no device, an unknown one and options that do not fit; ValueErrors of their own over budget
+    (``ledger.BudgetError``), where the service (``service.ServiceError``) or the ledger's file cannot be used, and for
+    a job that failed (``JobFailed``) or may have been sent (``Undecided``); ImportError without qiskit-ibm-runtime.
+    Cost on a fake device b s (4**n ops + t).
 
     >>> IBM(device="fake_lima", shots=100).spec
     'ibm:fake_lima?shots=100'
@@ -73,6 +84,9 @@ class IBM(Backend):
     zne: str | None = None
     generation: str = "current"
     allow_qpu_seconds: int = 0
+    run: str = ""
+    ledger: str | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 1:
@@ -112,8 +126,7 @@ class IBM(Backend):
             self.resilience_level,
             self.twirling,
             self.dynamical_decoupling,
-            _noise_factors(self.zne),
-            self.allow_qpu_seconds if self._real else None,
+            noise_factors(self.zne),
         )
 
     @property
@@ -132,6 +145,62 @@ class IBM(Backend):
     def _access(self) -> Access:
         return open_access(self.device, self.mode, self.allow_qpu_seconds)
 
+    @property
+    def _metered(self) -> bool:
+        """Whether jobs go through the ledger: on real devices, and on fake ones that are to count QPU seconds."""
+        return self._real or self.allow_qpu_seconds > 0
+
+    @property
+    def _run(self) -> str:
+        return self.run or _process(os.getpid())
+
+    @cached_property
+    def _courier(self) -> Courier:
+        return courier_for(self._access, open_ledger(self.ledger))
+
+    def estimate(
+        self,
+        circuit: Circuit,
+        inputs: Any = None,
+        weights: Any = None,
+        observables: Sequence[PauliSum] = (),
+        *,
+        shots: int | None = None,
+    ) -> Cost:
+        """Return what ``expectations`` of the same arguments would cost: jobs, bases, circuits, shots, QPU seconds.
+
+        Nothing is sent; a real device is asked for its gates and their durations. A gradient by parameter shift takes 2
+        circuits more per sample and angle.
+
+        >>> from circuits import Op, X, Z
+        >>> bell = Circuit(2, (Op("h", (0,)), Op("cx", (0, 1))))
+        >>> print(IBM(device="fake_lima", shots=1000).estimate(bell, observables=(Z(0), X(0) @ X(1))))
+        1 job: 2 circuits in 2 measurement bases, 2,000 shots in all, about 2.5 QPU seconds
+        """
+        observables = validate.observables(circuit, observables)
+        call = validate.call(self.capabilities, circuit, inputs, weights, shots, None)
+        bases = counts.bases_of(observables)
+        if call.empty or not bases.wires:
+            return Cost(0, 0, 0, 0, 0.0)
+        corrects, request = self._primitives.mitigates, Request(shots)
+        asks = (
+            self._corrected(circuit, call.angles, observables, request)
+            if corrects
+            else self._sampling(circuit, call.angles, bases, request)
+        )
+        access = self._access
+        return Cost(
+            len(asks),
+            len(bases.letters),
+            sum(ask.circuits for ask in asks),
+            sum(ask.executions for ask in asks),
+            sum(seconds(ask, ask.placed(access), access.device) for ask in asks),
+        )
+
+    def spending(self) -> Spending:
+        """Return the QPU seconds that this run and this month have taken, as the ledger has them."""
+        return open_ledger(self.ledger).spending(self._run)
+
     @contextmanager
     def session(self) -> Iterator[Self]:
         """Keep one batch or session open for all requests inside the block, and close it at its end.
@@ -147,20 +216,16 @@ class IBM(Backend):
         self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request
     ) -> Estimate:
         bases = counts.bases_of(observables)
-        primitives = self._primitives
-        if not (primitives.mitigates and bases.wires):
+        if not (self._primitives.mitigates and bases.wires):
             return counts.expectations(self._bits(circuit, angles, bases, request), bases, observables, angles)
         shots = self.shots if request.shots is None else request.shots
-        placed = self._access.place(circuit)
-        rows = angles.detach().cpu().double().numpy()
-        operators = [_operator(observable, placed) for observable in observables]
-        seed = counts.derived_seed(request.seed, 0)
-        values, stderr = primitives.estimate(self._access.opened(placed), placed, rows, operators, shots, seed)
+        answers = self._answers(self._corrected(circuit, angles, observables, request))
+        values, stderr = (np.concatenate([each[name] for each in answers]) for name in ("values", "stderr"))
         # No shot that differs does not mean no error (Laplace's rule, as where shots are counted here), and an error
         # that an extrapolation cannot give is the largest that there is.
         norms = np.array([sum(abs(c) for word, c in observable.terms if word) for observable in observables])
         stderr = np.maximum(np.where(np.isfinite(stderr), stderr, 2 * norms), 2 * norms / shots)
-        spent = shots * len(bases.letters) * max(len(primitives.zne), 3 if self.resilience_level == 2 else 1)
+        spent = shots * len(bases.letters) * len(self._primitives.noise_factors)
         return Estimate(torch.from_numpy(values).to(angles), torch.from_numpy(stderr).to(angles), spent)
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
@@ -183,40 +248,53 @@ class IBM(Backend):
         )
 
     def _bits(self, circuit: Circuit, angles: Tensor, bases: counts.Bases, request: Request) -> counts.Bits:
-        """Measure every sample in every basis: bits (b, s, t, m). One job; on this machine one per 2**23 shots."""
+        """Measure every sample in every basis: bits (b, s, t, m)."""
         shots = self.shots if request.shots is None else request.shots
         shape = (len(angles), len(bases.letters), shots, len(bases.wires))
         if not bases.wires:
             return np.zeros(shape, dtype=np.uint8)
-        placed, rows = self._access.place(circuit, bases.wires, bases.rotated), bases.parameters(angles)
-        mode, primitives = self._access.opened(placed), self._primitives
-        size = len(rows) if self._real else max(1, _MAX_STRINGS // shots)
-        found = [
-            primitives.sample(
-                mode, placed, rows[first : first + size], shots, counts.derived_seed(request.seed, number)
+        answers = self._answers(self._sampling(circuit, angles, bases, request))
+        return counts.unpack(np.concatenate([each["bits"] for each in answers]), len(bases.wires)).reshape(shape)
+
+    def _sampling(self, circuit: Circuit, angles: Tensor, bases: counts.Bases, request: Request) -> list[Ask]:
+        """Jobs that measure every sample in every basis: one, or as many as the largest job takes."""
+        shots = self.shots if request.shots is None else request.shots
+        rows = bases.parameters(angles)
+        size = max(1, (_MAX_EXECUTIONS if self._metered else _MAX_STRINGS) // shots)
+        return [
+            Ask(
+                *(circuit, rows[first : first + size], shots, counts.derived_seed(request.seed, number)),
+                *(self._primitives, bases.wires, bases.rotated),
             )
             for number, first in enumerate(range(0, len(rows), size))
         ]
-        return counts.unpack(np.concatenate(found), len(bases.wires)).reshape(shape)
+
+    def _corrected(
+        self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request
+    ) -> list[Ask]:
+        """The job for corrected expectations."""
+        shots = self.shots if request.shots is None else request.shots
+        rows = angles.detach().cpu().double().numpy()
+        seed = counts.derived_seed(request.seed, 0)
+        return [Ask(circuit, rows, shots, seed, self._primitives, observables=observables)]
+
+    def _answers(self, asks: list[Ask]) -> list[Arrays]:
+        """Run jobs, through the ledger where they are paid for or counted, and return their arrays."""
+        access = self._access
+        if not self._metered:
+            return [ask.read(access, next(iter(ask.start(access).result()))) for ask in asks]
+        access.check_ready()
+        requests = [
+            JobRequest(
+                *(access.device.name, ask.body(), seconds(ask, ask.placed(access), access.device)),
+                *(self._run, access.paid, self.fresh),
+            )
+            for ask in asks
+        ]
+        return [unpack(data) for data in self._courier.deliver(requests, self.allow_qpu_seconds)]
 
 
-def _noise_factors(zne: str | None) -> tuple[float, ...]:
-    """The numbers of "1,3,5": two or more, each from 1."""
-    try:
-        factors = tuple(float(text) for text in zne.split(",")) if zne is not None else ()
-    except (AttributeError, ValueError):
-        raise ValueError(f"zne expects noise factors joined by commas, got {zne!r}; write '1,3,5'.") from None
-    if factors and (len(set(factors)) < 2 or not all(1 <= factor < math.inf for factor in factors)):
-        raise ValueError(f"zne expects two or more different noise factors from 1, got '{zne}'; write '1,3,5'.")
-    return factors
-
-
-def _operator(observable: PauliSum, placed: Placed) -> "SparsePauliOp":
-    """The observable on the qubits where a placed circuit leaves the wires."""
-    from qiskit.quantum_info import SparsePauliOp
-
-    terms = [
-        ("".join(letter for _, letter in word), [placed.qubits[wire] for wire, _ in word], coefficient)
-        for word, coefficient in observable.terms
-    ]
-    return SparsePauliOp.from_sparse_list(terms or [("", [], 0.0)], placed.circuit.num_qubits)
+@lru_cache(maxsize=1)
+def _process(number: int) -> str:
+    """The name of this process's run; a forked child gets its own."""
+    return f"process-{number}-{uuid4().hex[:12]}"

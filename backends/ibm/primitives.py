@@ -3,6 +3,7 @@
 Axis legend: r rows of parameters, t shots, o observables.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ _HOMES = {
 """Modules, not the package's own names: those are to be repointed from the older generation to the current one."""
 GENERATIONS = ("current", "older")
 TAG = "hybridqlm"
-"""Jobs bear it, so that they can be found again."""
+"""All our jobs bear it, beside the tag of the one request, by which it is found again."""
 _ANGLE_DECIMALS = 12  # the local service rounds angles, by default to 1.6e-5 radians
 
 
 @dataclass(frozen=True)
 class Primitives:
-    """How circuits are run: what is done against errors, by which generation, within how many QPU seconds.
+    """How circuits are run: what is done against errors, and by which generation of the runtime's primitives.
 
     >>> Primitives(zne=(1.0, 3.0)).options("Estimator", seed=None)["resilience"]["zne"]
     {'noise_factors': (1.0, 3.0)}
@@ -43,23 +44,29 @@ class Primitives:
     twirling: bool = False
     dynamical_decoupling: str | None = None
     zne: tuple[float, ...] = ()
-    max_execution_time: int | None = None
 
     @property
     def mitigates(self) -> bool:
         """Whether expectations are asked of the estimator, which corrects them; else they are counted from samples."""
         return bool(self.resilience_level or self.zne)
 
-    def options(self, primitive: str, seed: int | None) -> dict[str, Any]:
-        """Return the primitive's options, those at their defaults left out."""
+    @property
+    def noise_factors(self) -> tuple[float, ...]:
+        """The factors at which every circuit is run: those of zne, 1, 3 and 5 at level 2 (its default), else 1."""
+        return self.zne or ((1.0, 3.0, 5.0) if self.resilience_level == 2 else (1.0,))
+
+    def options(
+        self, primitive: str, seed: int | None, tag: str | None = None, seconds: int | None = None
+    ) -> dict[str, Any]:
+        """Return the primitive's options, those at their defaults left out; on real devices with tag and time limit."""
         out: dict[str, Any] = {}
         if self.twirling:
             out["twirling"] = {"enable_gates": True, "enable_measure": True}
         if self.dynamical_decoupling:
             out["dynamical_decoupling"] = {"enable": True, "sequence_type": self.dynamical_decoupling}
-        if self.max_execution_time is not None:
-            out["max_execution_time"] = self.max_execution_time
-            out["environment"] = {"job_tags": [TAG]}
+        if tag is not None:
+            out["max_execution_time"] = seconds
+            out["environment"] = {"job_tags": [TAG, tag]}
         else:  # a simulation
             out["simulator"] = {} if seed is None else {"seed_simulator": seed}
             if self.generation == "current":
@@ -71,17 +78,21 @@ class Primitives:
         return out
 
     def sample(
-        self, mode: Any, placed: Placed, rows: NDArray[np.float64], shots: int, seed: int | None
-    ) -> NDArray[np.uint8]:
-        """Return the packed outcomes of a measured circuit, one PUB of one job: (r, t, bytes)."""
+        self,
+        mode: Any,
+        placed: Placed,
+        rows: NDArray[np.float64],
+        shots: int,
+        seed: int | None,
+        tag: str | None = None,
+        seconds: int | None = None,
+    ) -> Any:
+        """Start a job that measures a circuit at rows of parameters, one PUB; ``sampled`` reads its answer."""
         if placed.columns:
             pub, repeats = (placed.circuit, {tuple(placed.circuit.parameters): rows[:, placed.columns]}), 1
         else:
             pub, repeats = (placed.circuit,), len(rows)  # all rows are one: more shots of it
-        job = self._made("Sampler", mode, seed).run([pub], shots=shots * repeats)
-        packed = _result(job).data.bits.array
-        units = packed.reshape(len(rows) // repeats, -1, packed.shape[-1])
-        return units[:, : shots * repeats].reshape(len(rows), shots, -1)  # twirling rounds the shots up
+        return self._made("Sampler", mode, seed, tag, seconds).run([pub], shots=shots * repeats)
 
     def estimate(
         self,
@@ -91,37 +102,53 @@ class Primitives:
         observables: "Sequence[SparsePauliOp]",
         shots: int,
         seed: int | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return corrected expectations and their errors, one PUB of one job: (r, o) each.
+        tag: str | None = None,
+        seconds: int | None = None,
+    ) -> Any:
+        """Start a job for corrected expectations, one PUB; ``estimated`` reads its answer.
 
         A circuit without parameters is run once: its rows are equal.
         """
-        column = [[observable] for observable in observables]
-        pub = (placed.circuit, column)
+        pub = (placed.circuit, [[observable] for observable in observables])
         if placed.columns:
             pub = (*pub, {tuple(placed.circuit.parameters): rows[:, placed.columns]})
-        job = self._made("Estimator", mode, seed, default_shots=shots).run([pub])
-        found = _result(job).data
-        shape = (len(observables), len(rows))
-        return np.broadcast_to(found.evs, shape).T.copy(), np.broadcast_to(found.stds, shape).T.copy()
+        return self._made("Estimator", mode, seed, tag, seconds, default_shots=shots).run([pub])
 
-    def _made(self, primitive: str, mode: Any, seed: int | None, **more: int) -> Any:
+    def _made(
+        self, primitive: str, mode: Any, seed: int | None, tag: str | None, seconds: int | None, **more: int
+    ) -> Any:
         module, name = _HOMES[self.generation, primitive]
         made = getattr(require("ibm", module, "qiskit"), name)
         with warnings.catch_warnings():
             # Asking for the older generation is a choice; that it will go is said in its documentation.
             warnings.filterwarnings("ignore", f"The {name} class is deprecated", DeprecationWarning)
-            return made(mode=mode, options={**self.options(primitive, seed), **more})
+            return made(mode=mode, options={**self.options(primitive, seed, tag, seconds), **more})
 
 
-def _result(job: Any) -> Any:
-    """The one result of a job; a failure names the job, which the service keeps."""
-    from qiskit.exceptions import QiskitError
+def sampled(answer: Any, n_rows: int, shots: int, has_parameters: bool) -> NDArray[np.uint8]:
+    """Return the packed outcomes of a measured circuit: (r, t, bytes)."""
+    packed = answer.data.bits.array
+    repeats = 1 if has_parameters else n_rows
+    units = packed.reshape(n_rows // repeats, -1, packed.shape[-1])
+    return units[:, : shots * repeats].reshape(n_rows, shots, -1)  # twirling rounds the shots up
 
+
+def estimated(answer: Any, n_observables: int, n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return corrected expectations and their errors: (r, o) each."""
+    shape = (n_observables, n_rows)
+    return np.broadcast_to(answer.data.evs, shape).T.copy(), np.broadcast_to(answer.data.stds, shape).T.copy()
+
+
+def noise_factors(zne: str | None) -> tuple[float, ...]:
+    """Return the numbers of "1,3,5": two or more, each from 1.
+
+    >>> noise_factors("1,3")
+    (1.0, 3.0)
+    """
     try:
-        (answer,) = job.result()
-    except QiskitError as error:
-        raise RuntimeError(
-            f"the IBM service expects job {job.job_id()} to end well, got {type(error).__name__}; look it up there."
-        ) from error
-    return answer
+        factors = tuple(float(text) for text in zne.split(",")) if zne is not None else ()
+    except (AttributeError, ValueError):
+        raise ValueError(f"zne expects noise factors joined by commas, got {zne!r}; write '1,3,5'.") from None
+    if factors and (len(set(factors)) < 2 or not all(1 <= factor < math.inf for factor in factors)):
+        raise ValueError(f"zne expects two or more different noise factors from 1, got '{zne}'; write '1,3,5'.")
+    return factors

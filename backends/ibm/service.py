@@ -4,6 +4,7 @@ Credentials are the runtime's own business: it reads the environment (QISKIT_IBM
 account that was saved with it. Nothing here takes, holds or prints one.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from circuits._suggest import unknown
 
 _REFUSED = (400, 401, 403)
 """HTTP answers to a token that is no token, not valid, or not allowed in."""
+_NETWORK = ("ConnectionError", "Timeout", "TimeoutError", "gaierror", "ConnectTimeoutError", "MaxRetryError")
+"""Classes of errors in reaching another machine."""
 
 
 class ServiceError(ValueError):
@@ -26,19 +29,19 @@ def connect(name: str) -> Any:
     unknown device.
     """
     runtime = require("ibm", "qiskit_ibm_runtime", "qiskit")
-    failures = _failures()
+    trouble = failures()
     try:
         service = runtime.QiskitRuntimeService()
-    except failures as error:
+    except trouble as error:
         raise ServiceError(explain(error)) from error
     try:
         return service.least_busy() if name == LEAST_BUSY else service.backend(name)
-    except failures as error:
+    except trouble as error:
         if not _is_any(error, "QiskitBackendNotFoundError"):
             raise ServiceError(explain(error)) from error
     try:
         known = sorted(device.name for device in service.backends())
-    except failures as error:
+    except trouble as error:
         raise ServiceError(explain(error)) from error
     if name == LEAST_BUSY:
         raise ServiceError("the IBM account expects access to a device that is online, got none; try again later.")
@@ -58,7 +61,7 @@ def explain(error: BaseException) -> str:
             "the IBM service expects an account, got none; set QISKIT_IBM_TOKEN, or save one once with "
             "QiskitRuntimeService.save_account(token=...)."
         )
-    if _is_any(error, "ConnectionError", "Timeout", "TimeoutError", "gaierror", "ConnectTimeoutError", "MaxRetryError"):
+    if _is_any(error, *_NETWORK):
         return (
             "the IBM service expects a network connection, got none; check the network and its proxy, then try again."
         )
@@ -75,7 +78,31 @@ def explain(error: BaseException) -> str:
     return f"the IBM service expects no failure, got {type(error).__name__}; try again, or look at the error above."
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def refusal(status: int, error: BaseException) -> str:
+    """Return why the service refused a job: numbers alone, since its text is not ours to repeat.
+
+    >>> refusal(400, ValueError("Bad circuit. Error code: 1517."))
+    'the IBM service refused the job with HTTP 400, code 1517; its error codes are explained on the platform'
+    """
+    codes = re.findall(r"code:? (\d{4})\b", str(error))
+    return (
+        f"the IBM service refused the job with HTTP {status}{''.join(f', code {code}' for code in codes[:1])}; its "
+        "error codes are explained on the platform"
+    )
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Return whether the same question may be answered later: no network, no answer in time, 429 or 5xx.
+
+    >>> is_temporary(TimeoutError()), is_temporary(ValueError())
+    (True, False)
+    """
+    links = [owner for link in _chain(error) for owner in (link, getattr(link, "response", None))]
+    numbers = [status for link in links if isinstance(status := getattr(link, "status_code", None), int)]
+    return _is_any(error, *_NETWORK) or any(status == 429 or status >= 500 for status in numbers)
+
+
+def failures() -> tuple[type[BaseException], ...]:
     """What the runtime throws when the service cannot be used."""
     from ibm_cloud_sdk_core import ApiException
     from qiskit.exceptions import QiskitError
