@@ -3,14 +3,11 @@
 import copy
 import math
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from oracles import density, random_circuit, random_data, reduced, von_neumann
+from oracles import random_circuit, random_data
 
 from backends import Backend, Estimate, open_backend
 from backends.counts import Bases, bases_of, derived_seed, expectations, probabilities
@@ -75,21 +72,6 @@ def test_agrees_with_the_state_vector(dtype: torch.dtype) -> None:
             torch.testing.assert_close(ours.values, theirs.values, atol=TOLERANCE[dtype], rtol=0)
             assert ours.shots is None
             assert (ours.stderr == 0).all()
-
-
-@pytest.mark.parametrize("method", ["automatic", "statevector", "density_matrix"])
-def test_resets_are_exact(method: str) -> None:
-    backend = Aer(method=method)
-    for case in range(15):
-        rng = np.random.default_rng(case)
-        circuit = random_circuit(rng, 3, 10, resets=True) + Circuit(3, Reset(1))
-        inputs, weights = random_data(rng, circuit, 2)
-        found = backend.density(circuit, inputs, weights, wires=(2, 0)).values.numpy()
-        entropies = backend.entropy(circuit, inputs, weights, wires=(2, 0)).values
-        for row, rho, entropy in zip(inputs, found, entropies, strict=True):
-            exact = reduced(density(circuit, row, weights), (2, 0))
-            assert np.abs(rho - exact).max() < 1e-10
-            assert abs(von_neumann(exact) - entropy) < 1e-9
 
 
 def test_resets_with_shots_are_sampled_shot_by_shot() -> None:
@@ -247,42 +229,3 @@ def test_is_its_own_configuration() -> None:
 def test_strings(spec: str, expected: Aer) -> None:
     assert open_backend(spec) == expected
     assert expected.spec == spec
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("aer:statevectr", "did you mean 'statevector'"),
-        ("aer?shotz=3", "did you mean 'shots'"),
-        ("aer?shots=0", "positive shots"),
-        ("aer?shots=many", "expects int"),
-        ("aer?max_bond=4", "expects max_bond with the method 'matrix_product_state', got 'automatic'"),
-        ("aer:matrix_product_state?max_bond=0", "positive max_bond or None"),
-        ("aer?precision=singl", "did you mean 'single'"),
-    ],
-)
-def test_bad_strings(spec: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        open_backend(spec)
-
-
-def test_missing_package_is_named() -> None:
-    code = (
-        "import sys\n"
-        "class Blocked:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0].startswith('qiskit'):\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Blocked())\n"
-        "import backends.aer, backends.ibm\n"
-        "from backends import open_backend\n"
-        "for spec in ('aer', 'ibm:fake_manila'):\n"
-        "    try:\n"
-        "        open_backend(spec)\n"
-        "    except ImportError as error:\n"
-        "        print(error)\n"
-    )
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("pip install 'hybridqlm[qiskit]'") == 2

@@ -10,12 +10,12 @@ from oracles import random_circuit, random_data
 from torch import Tensor
 
 from backends import open_backend
-from circuits import Circuit, PauliSum, X, Y, Z
+from circuits import Circuit, PauliSum, Reset, X, Y, Z
 
 EXACT = {
     "aer": ("qiskit_aer", 1),
     "aer:matrix_product_state": ("qiskit_aer", 1),
-    "pennylane:default.qubit": ("pennylane", 5),
+    "pennylane:default.qubit": ("pennylane", 5, 5),
     "pennylane:lightning.qubit": ("pennylane_lightning", 5),
     "quimb:exact": ("quimb", 10),
 }
@@ -72,3 +72,27 @@ def test_the_state_vector_is_the_product_of_matrices() -> None:
             continue  # the matrices would be slow, and wires beyond six add nothing
         truth = oracles.expectations(circuit, inputs.numpy(), weights.numpy(), observables)
         np.testing.assert_allclose(expected(number).numpy(), truth, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "package", "n_circuits", "n_ops"),
+    [
+        ("statevector", "torch", 15, 10),
+        *((f"aer:{method}", "qiskit_aer", 15, 10) for method in ("automatic", "statevector", "density_matrix")),
+        *((f"pennylane:{name}", "pennylane", 5, 5) for name in ("default.qubit", "lightning.qubit", "default.mixed")),
+    ],
+)
+def test_resets_are_exact(spec: str, package: str, n_circuits: int, n_ops: int) -> None:
+    """Densities and entropies of two wires."""
+    pytest.importorskip(package)
+    backend = open_backend(spec)
+    for number in range(n_circuits):
+        rng = np.random.default_rng(number)
+        circuit = random_circuit(rng, 3, n_ops, resets=True) + Circuit(3, Reset(1))
+        inputs, weights = random_data(rng, circuit, 2)
+        found = backend.density(circuit, inputs, weights, wires=(2, 0)).values.numpy()
+        entropies = backend.entropy(circuit, inputs, weights, wires=(2, 0)).values
+        for row, rho, entropy in zip(inputs, found, entropies, strict=True):
+            exact = oracles.reduced(oracles.density(circuit, row, weights), (2, 0))
+            assert np.abs(rho - exact).max() < 1e-10
+            assert abs(oracles.von_neumann(exact) - entropy) < 1e-9

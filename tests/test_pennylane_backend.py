@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles import density, random_circuit, random_data, reduced, von_neumann
+from oracles import random_circuit, random_data
 from torch import Tensor
 
 from backends import Backend, expectations_with_gradient, open_backend
@@ -173,21 +173,6 @@ def test_derivatives_of_higher_order() -> None:
     (first,) = torch.autograd.grad(values.sum(), weights, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiated once"):
         first.sum().backward()
-
-
-@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])
-def test_resets_are_exact(device: str) -> None:
-    backend = PennyLane(device=device)
-    for case in range(5):
-        rng = np.random.default_rng(case)
-        circuit = random_circuit(rng, 3, 5, resets=True) + Circuit(3, Reset(1))
-        inputs, weights = random_data(rng, circuit, 2)
-        found = backend.density(circuit, inputs, weights, wires=(2, 0)).values.numpy()
-        entropies = backend.entropy(circuit, inputs, weights, wires=(2, 0)).values
-        for row, rho, entropy in zip(inputs, found, entropies, strict=True):
-            exact = reduced(density(circuit, row, weights), (2, 0))
-            assert np.abs(rho - exact).max() < 1e-10
-            assert abs(von_neumann(exact) - entropy) < 1e-9
 
 
 def test_resets_take_wires() -> None:

@@ -1,10 +1,7 @@
-"""The pennylane backend as a value: strings, copies, and what is said where PennyLane is missing."""
+"""The pennylane backend as a value: strings and copies."""
 
 import copy
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -37,35 +34,3 @@ def test_is_its_own_configuration() -> None:
 def test_strings(spec: str, expected: PennyLane) -> None:
     assert open_backend(spec) == expected
     assert expected.spec == spec
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        ("pennylane:lightning.qbit", "did you mean 'lightning.qubit'"),
-        ("pennylane:default.gaussian", "holds no qubits"),
-        ("pennylane:null.qubit", "computes nothing"),
-        ("pennylane?shotz=3", "did you mean 'shots'"),
-        ("pennylane?shots=0", "positive shots"),
-    ],
-)
-def test_bad_strings(spec: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        open_backend(spec)
-
-
-def test_missing_package_is_named() -> None:
-    code = (
-        "import sys\n"
-        "sys.modules['pennylane'] = None\n"
-        "import backends.pennylane_device, circuits.interop.pennylane_tape\n"
-        "from backends import open_backend\n"
-        "try:\n"
-        "    open_backend('pennylane')\n"
-        "except ImportError as error:\n"
-        "    print(error)\n"
-    )
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 0, done.stderr
-    assert "pip install 'hybridqlm[pennylane]'" in done.stdout

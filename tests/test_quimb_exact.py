@@ -182,15 +182,6 @@ def test_a_run_that_would_not_fit_is_refused_before_it_runs() -> None:
         fits.expectations(circuit, data[0], data[1].requires_grad_(), (Z(0), X(1)))
 
 
-@pytest.mark.parametrize(("spec", "package"), [("quimb:exact", "cotengra"), ("quimb:mps", "quimb")])
-def test_what_is_not_installed_is_named_with_its_extra(
-    spec: str, package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"the package '{package}', which is missing; pip install 'hybridqlm\[tens"):
-        open_backend(spec)
-
-
 def test_opening_imports_neither_quimb_nor_cotengra_and_contracting_no_quimb() -> None:
     code = """
 import sys
