@@ -15,6 +15,7 @@ from torch import Tensor
 from backends.base import Request
 from backends.estimate import Estimate
 from backends.statevector import Statevector
+from backends.validate import Call
 from circuits import Circuit, PauliSum
 from qlm.blocks.base import Context
 from qlm.blocks.quantum_router import QuantumRouter, QuantumRouterConfig
@@ -28,11 +29,9 @@ class Counting(Statevector):
     expected: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
     entropies: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
 
-    def _expectations(
-        self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request
-    ) -> Estimate:
-        self.expected.append(len(angles))
-        return super()._expectations(circuit, angles, observables, request)
+    def _expectations_of(self, call: Call, observables: tuple[PauliSum, ...], request: Request) -> Estimate:
+        self.expected.append(len(call))
+        return super()._expectations_of(call, observables, request)
 
     def _entropy(
         self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str, request: Request
