@@ -1,4 +1,4 @@
-"""The command line: ``qlm train | evaluate | generate | entropy | backends | draw``.
+"""The command line: ``qlm train | evaluate | generate | entropy | backends | jobs | draw``.
 
 Nothing heavy is imported here, so that ``--help`` is quick: each command imports what it needs.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qlm import cli_backends
+from qlm import cli_backends, cli_jobs
 from qlm.cli_errors import reported
 from qlm.cli_model import entropy, evaluate, generate
 from qlm.cli_train import train
@@ -38,6 +38,7 @@ app.command(short_help="Measure per-token entropies of circuits.")(reported(entr
 
 
 app.add_typer(cli_backends.app, name="backends", short_help="List backends, what to install; check one.")
+app.add_typer(cli_jobs.app, name="jobs", short_help="List, resume, cancel and export jobs on paid machines.")
 
 
 @app.command(short_help="Draw a circuit.")

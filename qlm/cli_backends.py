@@ -40,6 +40,18 @@ def check(name: Annotated[str, typer.Argument(help="What to open, such as aer?sh
         raise typer.Exit(1)
 
 
+@app.command()
+@reported
+def account(
+    device: Annotated[str, typer.Argument(help="A real device to look at, such as ibm_torino.")] = "least_busy",
+) -> None:
+    """Ask the IBM service whether the account works, and what its device is; nothing is sent that costs anything."""
+    from backends.ibm.service import about
+
+    for line in about(device):
+        typer.echo(line)
+
+
 def _list() -> None:
     from rich import box
     from rich.console import Console

@@ -111,14 +111,14 @@ def test_a_refusal_is_told_and_costs_nothing(service: StandIn, path: Path) -> No
 
 def test_another_process_fetches_what_was_submitted(service: StandIn, path: Path) -> None:
     """As after a kill: the ledger has the tag, the service the job; a fresh client finds, decodes and keeps it."""
-    lost = once("GET", "/jobs/job-0000", Fault(status=401))
-    service.fault = lost
+    service.fault = lambda method, path: Fault(status=401) if (method, path) == ("GET", f"{JOBS}/job-0000") else None
     backend = IBM(DEVICE, shots=100, mode="job", allow_qpu_seconds=20)
     with pytest.raises(ServiceError, match="expects a valid token"):
         backend.expectations(*ASKED)
     ledger = open_ledger(path)
     (job,) = ledger.jobs()
     assert job.state == "submitted"
+    service.fault = lambda method, path: None
     done = reach(DEVICE, ledger).follow(job.tag)
     assert (done.state, done.used) == ("done", 1.5)
     assert IBM(DEVICE, shots=100, mode="job").expectations(*ASKED).shots == 200  # no leave needed: it is there
@@ -149,6 +149,7 @@ def _no_account(service: StandIn, patch: pytest.MonkeyPatch) -> str:
 
 def _unknown_device(service: StandIn, patch: pytest.MonkeyPatch) -> str:
     service.devices["ibm_standing"] = service.devices.pop(DEVICE)
+    service.devices["ibm_standing"]["configuration"]["backend_name"] = "ibm_standing"
     return "did you mean 'ibm_standing'"
 
 
@@ -158,7 +159,7 @@ def _refused(service: StandIn, patch: pytest.MonkeyPatch) -> str:
 
 
 def _expired(service: StandIn, patch: pytest.MonkeyPatch) -> str:
-    service.fault = once("GET", "/jobs/job-0000", Fault(status=401))
+    service.fault = lambda method, path: Fault(status=401) if path == f"{JOBS}/job-0000" else None
     return "expects a valid token"
 
 

@@ -39,6 +39,7 @@ class Access(ABC):
             return device
         return getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), name)(backend=device, **limits)
 
+    @abstractmethod
     def check_ready(self) -> None:
         """Raise ValueError where nothing can be submitted as things stand."""
 
@@ -69,6 +70,9 @@ class Fake(Access):
                 "routing; use fewer wires, or gates between neighbours."
             )
         return placed
+
+    def check_ready(self) -> None:
+        """A simulation can always start."""
 
     def opened(self, placed: Placed) -> Any:
         """Density matrices of the qubits in use: Aer's default, one trajectory a shot, is slower."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from backends.extras import require
-from backends.ibm.devices import LEAST_BUSY
+from backends.ibm.devices import LEAST_BUSY, is_real
 from circuits._suggest import unknown
 
 _REFUSED = (400, 401, 403)
@@ -46,6 +46,22 @@ def connect(name: str) -> Any:
     if name == LEAST_BUSY:
         raise ServiceError("the IBM account expects access to a device that is online, got none; try again later.")
     raise ServiceError(unknown("device of the IBM account", name, known))
+
+
+def about(name: str) -> list[str]:
+    """Return what an account offers, line by line: a device, its size and queue; ServiceError where it is no use."""
+    if not is_real(name):
+        raise ServiceError(f"an account expects a real device's name, got '{name}'; write for example ibm_torino.")
+    device = connect(name)
+    try:
+        status = device.status()
+    except failures() as error:
+        raise ServiceError(explain(error)) from error
+    state = "online" if status.operational else f"offline ({status.status_msg})"
+    return [
+        "The account works: its token is valid and it may use an instance.",
+        f"{device.name}: {device.num_qubits} qubits, {state}, {status.pending_jobs} jobs waiting.",
+    ]
 
 
 def explain(error: BaseException) -> str:

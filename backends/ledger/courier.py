@@ -53,9 +53,10 @@ class Courier:
         the same call, repeated, asks for the rest alone. The first failure is raised.
         """
         jobs = self.ledger.record(requests, allowed)
+        if len(jobs) > 1:  # all are sent before any is waited for; what fails now says so again below
+            for job in jobs:
+                self._attempt([], job, wait=False)
         failures: list[ValueError] = []
-        for job in jobs:
-            self._attempt(failures, job, wait=False)
         results = [self._attempt(failures, job, wait=True) for job in jobs]
         if failures:
             if len(jobs) > 1:
