@@ -17,22 +17,27 @@ from backends.statevector.spectra import diagonalise, function, mirror
 NOTHING, PROBABILITIES, DENSITY, VON_NEUMANN, RENYI2 = range(5)
 """What is read: values (d, V), (2 d d, V) and, of both entropies, (1, V)."""
 
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+_FAST = numba.njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"reassoc", "contract", "nsz", "arcp"},
+)
 
 
 @_FAST
 def read(kind, order, re, im, values, work, lanes):
-    """Write what is read of the state to ``values``; ``work``: two matrices."""
-    size = order.shape[0]
+    """Write what is read of the state to ``values``; ``work``: two matrices and an empty one."""
+    size, (rho, _, nothing) = order.shape[0], work
     if kind == PROBABILITIES:
         probabilities(re, im, order, values, lanes)
     elif kind == DENSITY:
         density(re, im, order, values.reshape((size, size, 2, lanes)), lanes)
     else:
-        density(re, im, order, work[0], lanes)
+        density(re, im, order, rho, lanes)
         if kind == VON_NEUMANN:
-            diagonalise(work[0], work[1, :0])
-        entropy(kind, work[0], values[0])
+            diagonalise(rho, nothing)
+        entropy(kind, rho, values[0])
 
 
 @_FAST
@@ -46,7 +51,7 @@ def unread(kind, order, re, im, bra, values, work, lanes):
         symmetrise(slope)
         apply(slope, re, im, bra, order, lanes)
     else:
-        rho, vectors = work[0], work[1]
+        rho, vectors, _ = work
         density(re, im, order, rho, lanes)
         factor = values[0]
         if kind == RENYI2:
@@ -83,7 +88,12 @@ def weigh(re, im, bra, order, factors, lanes):
         factor = factors[i]
         for r in range(order.shape[1]):
             at = order[i, r] * lanes
-            x, y, a, b = re[at : at + lanes], im[at : at + lanes], bre[at : at + lanes], bim[at : at + lanes]
+            x, y, a, b = (
+                re[at : at + lanes],
+                im[at : at + lanes],
+                bre[at : at + lanes],
+                bim[at : at + lanes],
+            )
             for v in range(lanes):
                 a[v] += factor[v] * x[v]
                 b[v] += factor[v] * y[v]
@@ -100,7 +110,12 @@ def density(re, im, order, rho, lanes):
                 out_re[v], out_im[v] = 0, 0
             for r in range(rest):
                 at, to = order[i, r] * lanes, order[j, r] * lanes
-                x, y, a, b = re[at : at + lanes], im[at : at + lanes], re[to : to + lanes], im[to : to + lanes]
+                x, y, a, b = (
+                    re[at : at + lanes],
+                    im[at : at + lanes],
+                    re[to : to + lanes],
+                    im[to : to + lanes],
+                )
                 for v in range(lanes):
                     out_re[v] += x[v] * a[v] + y[v] * b[v]
                     out_im[v] += y[v] * a[v] - x[v] * b[v]
@@ -119,7 +134,12 @@ def apply(g, re, im, bra, order, lanes):
             for j in range(0, size, 2):
                 p, q, s, t = g[i, j, 0], g[i, j, 1], g[i, j + 1, 0], g[i, j + 1, 1]
                 at, to = order[j, r] * lanes, order[j + 1, r] * lanes
-                x, y, a, b = re[at : at + lanes], im[at : at + lanes], re[to : to + lanes], im[to : to + lanes]
+                x, y, a, b = (
+                    re[at : at + lanes],
+                    im[at : at + lanes],
+                    re[to : to + lanes],
+                    im[to : to + lanes],
+                )
                 for v in range(lanes):
                     out_re[v] += p[v] * x[v] - q[v] * y[v] + s[v] * a[v] - t[v] * b[v]
                     out_im[v] += p[v] * y[v] + q[v] * x[v] + s[v] * b[v] + t[v] * a[v]
@@ -131,7 +151,12 @@ def symmetrise(matrix):
     half = matrix.dtype.type(0.5)
     for i in range(matrix.shape[0]):
         for j in range(i, matrix.shape[0]):
-            x, y, a, b = matrix[i, j, 0], matrix[i, j, 1], matrix[j, i, 0], matrix[j, i, 1]
+            x, y, a, b = (
+                matrix[i, j, 0],
+                matrix[i, j, 1],
+                matrix[j, i, 0],
+                matrix[j, i, 1],
+            )
             for v in range(matrix.shape[3]):
                 real, imaginary = half * (x[v] + a[v]), half * (y[v] - b[v])
                 x[v], y[v] = real, imaginary
