@@ -1,0 +1,75 @@
+"""What passes between the runtime's client and the service: a submission is sent once, and it is known whether it was.
+
+The client as it comes repeats a submission after 5xx, trusting the service to notice, and, behind an HTTP proxy, after
+a connection that broke: where the first one was accepted, that is a second job. Here questions alone are repeated, with
+jittered pauses.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from qiskit_ibm_runtime.ibm_backend import IBMBackend
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
+from urllib3.util import Retry
+
+_TROUBLE = (500, 502, 503, 504, 520, 521, 522, 524)
+_SECONDS = 60.0
+"""How long an answer may take that the client would wait for without end."""
+
+
+class Gate(HTTPAdapter):
+    """An HTTP adapter that notes whether a job's submission has left this machine, and what was answered."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.status: int | None = None
+        self._once = HTTPAdapter(max_retries=0)
+        super().__init__(
+            max_retries=Retry(
+                total=5,
+                connect=3,
+                allowed_methods=frozenset({"GET"}),
+                status_forcelist=_TROUBLE,
+                backoff_factor=0.25,
+                backoff_jitter=0.5,
+                raise_on_status=False,
+            )
+        )
+
+    def send(self, request: PreparedRequest, *args: Any, timeout: Any = None, **more: Any) -> Response:
+        """Send a request; submissions are watched."""
+        if isinstance(timeout, tuple) and timeout[1] is None:
+            timeout = (timeout[0], _SECONDS)
+        if request.method != "POST" or not urlsplit(request.url or "").path.endswith("/jobs"):
+            return super().send(request, *args, timeout=timeout, **more)
+        self.sent, self.status = True, None
+        try:
+            response = self._once.send(request, *args, timeout=timeout, **more)
+        except RequestException as error:
+            self.sent = not _never_connected(error)
+            raise
+        self.status = response.status_code
+        return response
+
+
+def guarded(device: Any) -> Gate:
+    """Put a gate between a device and its service, and return it; a device without a service has nothing to guard."""
+    gate = Gate()
+    if isinstance(device, IBMBackend):
+        service = device.service
+        clients = (service._active_api_client, *service._api_clients.values(), device._api_client)
+        for client in clients:
+            for scheme in ("http://", "https://"):
+                client._session.mount(scheme, gate)
+    return gate
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """Whether a request failed before there was a connection to send it over."""
+    while error is not None:
+        if type(error).__name__ in ("NewConnectionError", "ConnectTimeoutError", "NameResolutionError"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
