@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.statevector.timing import Figure
 
-_COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677")
+_COLOURS = ("#33608f", "#8a6d00", "#228833", "#aa3377", "#c0504d")
 
 
 def draw(found: Sequence[Figure], path: Path) -> None:
@@ -27,7 +27,9 @@ def draw(found: Sequence[Figure], path: Path) -> None:
         width = 0.8 / max(4, len(inside))
         at = group + (inside.index(figure.against) - (len(inside) - 1) / 2) * width
         axes.bar(at, ratio, 0.92 * width, color=_COLOURS[peers.index(figure.against) % len(_COLOURS)])
-        axes.text(at, ratio * 1.06, f"{ratio:.3g}", ha="center", fontsize=7)
+        told = f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
+        inside_bar = {"ha": "center", "va": "bottom", "rotation": 90, "color": "white", "weight": "bold"}
+        axes.text(at, 1.06, told, fontsize=8, **inside_bar)
         if figure.goal is not None:
             axes.plot([at - width / 2, at + width / 2], [figure.goal] * 2, color="black", linewidth=2)
     for peer in peers:

@@ -4,14 +4,18 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+from benchmarks.statevector.work import BOUNDS, Result, check
+
+T = TypeVar("T")
 
 PATIENCE = 120.0
 """Seconds a step may take."""
 _SHARE = 20.0
 """Seconds that one comparison may take, where three rounds are quicker than that."""
 _LONG = 0.01
-"""Seconds of a round: shorter steps are repeated, so that no clock and no cold cache is measured."""
+"""Seconds of a step in a round: shorter steps are repeated, so that no clock and no cold cache is measured."""
 FEWEST = 3
 
 
@@ -64,41 +68,49 @@ def seconds(step: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step in each round; fewer rounds, three at least, where they would take too long.
+def interleaved(steps: Mapping[str, Callable[[], T]], rounds: int) -> tuple[dict[str, T], dict[str, list[float]]]:
+    """What each step returned at first, and its seconds in each round: three at least, fewer where they take long.
 
-    Raises TimeoutError, with the step's name, where one call takes longer than two minutes.
+    Raises TimeoutError, with the step's name, where the first call takes longer than two minutes.
     """
+    answers: dict[str, T] = {}
     first = {}
     for name, step in steps.items():
-        first[name] = seconds(step)
+        started = time.perf_counter()
+        answers[name] = step()
+        first[name] = time.perf_counter() - started
         if first[name] > PATIENCE:
-            raise TimeoutError(f"{name}: {first[name]:.0f} s for one step")
-    first = {name: seconds(step) if first[name] < 1 else first[name] for name, step in steps.items()}
-    repeats = {name: max(1, round(_LONG / found)) for name, found in first.items()}
-    per_round = sum(found * repeats[name] for name, found in first.items())
+            raise TimeoutError(f"{name} takes {first[name]:.0f} s for one step")
+    warm = {name: seconds(step) if first[name] < 5 else first[name] for name, step in steps.items()}
+    repeats = {name: max(1, round(_LONG / found)) for name, found in warm.items()}
+    per_round = sum(found * repeats[name] for name, found in warm.items())
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(max(FEWEST, min(rounds, int(_SHARE / per_round)))):
         for name, step in steps.items():
             times[name].append(seconds(step, repeats[name]))
-    return times
+    return answers, times
 
 
 def compared(
     figure: str,
     size: str,
-    steps: Mapping[str, Callable[[], object]],
+    steps: Mapping[str, Callable[[], Result]],
     rounds: int,
     goal: float | None = None,
     at_most: bool = False,
     note: str = "",
+    bounds: tuple[float, ...] = BOUNDS,
 ) -> Figure:
-    """The ratio of medians of two steps: what a peer takes over what we take, or with ``at_most`` the other way."""
+    """The ratio of medians of two steps: what a peer takes over what we take, or with ``at_most`` the other way.
+
+    Raises AssertionError, and measures nothing, unless both return the same to within ``bounds``.
+    """
     mine, other = steps
     try:
-        times = interleaved(steps, rounds)
+        answers, times = interleaved(steps, rounds)
     except TimeoutError as slow:
         return Figure(figure, size, other, None, goal, at_most, note=str(slow))
+    check(answers[mine], answers[other], f"{figure}, {size}: {mine} and {other}", bounds)
     median = {name: statistics.median(found) for name, found in times.items()}
     ratio = median[mine] / median[other] if at_most else median[other] / median[mine]
     told = {name: 1e3 * found for name, found in median.items()}
