@@ -169,7 +169,7 @@ class _Run(torch.autograd.Function):
 def _slopes(state: WideState, words: Sequence[Words], cotangent: Tensor) -> NDArray[np.float64]:
     """The gradient (a,) of one sample for the cotangent of its values (t, o) or of its state (N, 2)."""
     if not words:
-        return state.slopes_of_state(cotangent.contiguous().numpy())
+        return state.slopes_of_state(cotangent.numpy())
     weights = cotangent.double().numpy()
     rows = [(found.table @ row).astype(state.kind) for found, row in zip(words, weights, strict=True)]
     return state.slopes_of_values(words, rows)

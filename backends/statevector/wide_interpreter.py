@@ -13,9 +13,8 @@ from backends.statevector.kernels import parity, power
 from backends.statevector.wide_schedule import CZ, DIAGONAL, MATRIX
 from backends.statevector.wide_vectors import LANE_BITS, LANES, fast, load, splat, store
 
-FORWARD, BACKWARD, MEASURE, OBSERVE, READ, WRITE = 0, 1, 2, 3, 4, 5
-"""What ``run`` does: a pass, its inverse on state and bra; expectations of words; the bra from their cotangents; the
-state to complex numbers, and half of complex numbers to the bra."""
+FORWARD, BACKWARD, MEASURE, OBSERVE = 0, 1, 2, 3
+"""What ``run`` does: a pass, its inverse on state and bra; expectations of words; the bra from their cotangents."""
 _SUB_BITS = 6  # rows of a part whose probabilities are transformed at once: in the L1 cache
 
 
@@ -161,20 +160,7 @@ def observe(re, im, bre, bim, first, n_rows, plane, words, signs):
 
 
 @fast
-def convert(planes, states, first, last, is_read):
-    """Copy amplitudes from ``states`` (N, 2) to the bra, halved since ``dL = Re <c|d psi> = 2 Re <bra|d psi>``; or the
-    state to ``states``."""
-    ket, bra = planes
-    for a in range(first, last):
-        for part in range(2):
-            if is_read:
-                bra[part, a] = states[a, part] / 2
-            else:
-                states[a, part] = ket[part, a]
-
-
-@fast
-def observables(first, last, mode, planes, n_rows, words, states, out):
+def observables(first, last, mode, planes, n_rows, words, out):
     """What ``run`` does beside passes, to chunks of rows in place."""
     ket, bra = planes
     part = min(n_rows, 1 << _SUB_BITS)
@@ -183,14 +169,12 @@ def observables(first, last, mode, planes, n_rows, words, states, out):
         for row in range(chunk * n_rows, (chunk + 1) * n_rows, part):
             if mode == MEASURE:
                 measure(ket[0], ket[1], row, part, plane, words, signs, out[chunk])
-            elif mode == OBSERVE:
-                observe(ket[0], ket[1], bra[0], bra[1], row, part, plane, words, signs)
             else:
-                convert(planes, states, row * LANES, (row + part) * LANES, mode == READ)
+                observe(ket[0], ket[1], bra[0], bra[1], row, part, plane, words, signs)
 
 
 @fast
-def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, states, out):
+def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, out):
     """Do something to chunks ``first`` to ``last``: one entry for everything, since each costs seconds to compile.
 
     ``planes``: state and bra, (2, N) each; ``bits``: of rows, lanes and the chunks' numbers; ``frame``: where rows lie
@@ -201,7 +185,7 @@ def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, s
     rows, lanes, outer = bits
     n_rows = 1 << rows.shape[0]
     if mode >= MEASURE:
-        observables(first, last, mode, planes, n_rows, words, states, out)
+        observables(first, last, mode, planes, n_rows, words, out)
         return
     places, flips = frame
     matrices, half = numbers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backends.statevector import wide_interpreter
 from backends.statevector.wide_fusing import numbers_of, start_slopes
-from backends.statevector.wide_interpreter import BACKWARD, FORWARD, MEASURE, OBSERVE, READ, WRITE
+from backends.statevector.wide_interpreter import BACKWARD, FORWARD, MEASURE, OBSERVE
 from backends.statevector.wide_lowering import WideProgram
 from backends.statevector.wide_schedule import MATRIX, Pass
 from backends.statevector.wide_vectors import LANE_BITS
@@ -57,9 +57,7 @@ class WideState:
 
     def write(self) -> Array:
         """The state as complex numbers, real and imaginary parts in turn: (N, 2)."""
-        states = np.empty((1 << self.program.n_wires, 2), self.kind)
-        self._run(WRITE, states=states)
-        return states
+        return np.ascontiguousarray(self.ket.T)
 
     def slopes_of_values(self, words: Sequence[Words], cotangents: Sequence[Array]) -> NDArray[np.float64]:
         """The gradient (a,) for cotangents (w,) of each stretch's words; uncomputes the state."""
@@ -71,9 +69,11 @@ class WideState:
         return slopes.finished(self.bra)
 
     def slopes_of_state(self, cotangent: Array) -> NDArray[np.float64]:
-        """The gradient (a,) for the state's cotangent (N, 2); uncomputes the state."""
-        self.bra = np.empty_like(self.ket)
-        self._run(READ, states=cotangent)
+        """The gradient (a,) for the state's cotangent (N, 2); uncomputes the state.
+
+        ``dL = Re <c|d psi> = 2 Re <bra|d psi>``.
+        """
+        self.bra = np.multiply(cotangent.T, self.kind.type(0.5), order="C")
         slopes = _Slopes(self)
         self._retreat(0, slopes)
         return slopes.finished(self.bra)
@@ -101,7 +101,6 @@ class WideState:
         frame: tuple[Array, Array] = (_NONE[1], _NONE[1]),
         columns: Array | None = None,
         words: tuple[Array, int, Array] | None = None,
-        states: Array | None = None,
         out: Array = _NONE[2],
     ) -> None:
         """Spread the chunks over threads; what a mode does not read is passed empty."""
@@ -115,7 +114,6 @@ class WideState:
             (numbers.inverses if mode == BACKWARD else numbers.matrices, numbers.half),
             self._columns[:0] if columns is None else columns,
             (_NONE[0], 0, np.empty(0, kind)) if words is None else words,
-            np.empty((0, 2), kind) if states is None else states,
             out,
         )
         _announce()
