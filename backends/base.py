@@ -223,7 +223,8 @@ class Backend(ABC):
                 f"fidelity expects circuits of one width, got {circuit_a.n_wires} and {circuit_b.n_wires}; use remap."
             )
         call_a = validate.call(self.capabilities, circuit_a, inputs_a, weights_a, shots, seed)
-        call_b = validate.call(self.capabilities, circuit_b, inputs_b, weights_b, shots, seed)
+        same = circuit_b == circuit_a and inputs_b is inputs_a and weights_b is weights_a
+        call_b = call_a if same else validate.call(self.capabilities, circuit_b, inputs_b, weights_b, shots, seed)
         validate.paired(call_a, call_b, gram)
         with call_a.precision():
             if call_a.empty or call_b.empty:
@@ -287,7 +288,9 @@ class Backend(ABC):
     ) -> Estimate:
         """Values (b,) or (b_a, b_b): here from states where there are any, else by compute-uncompute."""
         if self.capabilities.state:
-            return derive.overlap(self._state(circuit_a, angles_a), self._state(circuit_b, angles_b), gram)
+            first = self._state(circuit_a, angles_a)
+            same = circuit_b == circuit_a and angles_b is angles_a
+            return derive.overlap(first, first if same else self._state(circuit_b, angles_b), gram)
         return derive.compute_uncompute(self, circuit_a, circuit_b, angles_a, angles_b, gram, request)
 
     def with_options(self, **changes: Any) -> "Backend":
