@@ -29,7 +29,7 @@ def draw(found: Sequence[Figure], path: Path) -> None:
         axes.bar(at, ratio, 0.92 * width, color=_COLOURS[peers.index(figure.against) % len(_COLOURS)])
         told = f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
         inside_bar = {"ha": "center", "va": "bottom", "rotation": 90, "color": "white", "weight": "bold"}
-        axes.text(at, 1.06, told, fontsize=8, **inside_bar)
+        axes.text(at, 0.53, told, fontsize=8, **inside_bar)
         if figure.goal is not None:
             axes.plot([at - width / 2, at + width / 2], [figure.goal] * 2, color="black", linewidth=2)
     for peer in peers:
@@ -37,7 +37,7 @@ def draw(found: Sequence[Figure], path: Path) -> None:
     axes.plot([], [], color="black", linewidth=2, label="goal")
     axes.set_yscale("log")
     axes.set_xticks(range(len(groups)), groups, fontsize=8)
-    axes.set_ylim(1, 2 * max(figure.ratio for figure in shown if figure.ratio))
+    axes.set_ylim(0.5, 2 * max(figure.ratio for figure in shown if figure.ratio))
     axes.set_ylabel("times quicker, forward and backward")
     axes.legend(ncols=3, fontsize=8)
     axes.grid(axis="y", alpha=0.3)

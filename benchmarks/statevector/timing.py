@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from benchmarks.statevector.work import BOUNDS, Result, check
 
 T = TypeVar("T")
+Clock = Callable[[], float]
 
 PATIENCE = 120.0
 """Seconds a step may take."""
@@ -60,15 +61,17 @@ class Figure:
         return "{:<11} {:<12} {:<20} {:>12} {:>8} {:<6} {}".format(*told_all).rstrip()
 
 
-def seconds(step: Callable[[], object], repeats: int = 1) -> float:
+def seconds(step: Callable[[], object], repeats: int, clock: Clock) -> float:
     """Of one call, as the mean of some."""
-    started = time.perf_counter()
+    started = clock()
     for _ in range(repeats):
         step()
-    return (time.perf_counter() - started) / repeats
+    return (clock() - started) / repeats
 
 
-def interleaved(steps: Mapping[str, Callable[[], T]], rounds: int) -> tuple[dict[str, T], dict[str, list[float]]]:
+def interleaved(
+    steps: Mapping[str, Callable[[], T]], rounds: int, clock: Clock
+) -> tuple[dict[str, T], dict[str, list[float]]]:
     """What each step returned at first, and its seconds in each round: three at least, fewer where they take long.
 
     Raises TimeoutError, with the step's name, where the first call takes longer than two minutes.
@@ -76,18 +79,18 @@ def interleaved(steps: Mapping[str, Callable[[], T]], rounds: int) -> tuple[dict
     answers: dict[str, T] = {}
     first = {}
     for name, step in steps.items():
-        started = time.perf_counter()
+        started = clock()
         answers[name] = step()
-        first[name] = time.perf_counter() - started
+        first[name] = clock() - started
         if first[name] > PATIENCE:
             raise TimeoutError(f"{name} takes {first[name]:.0f} s for one step")
-    warm = {name: seconds(step) if first[name] < 5 else first[name] for name, step in steps.items()}
+    warm = {name: seconds(step, 1, clock) if first[name] < 5 else first[name] for name, step in steps.items()}
     repeats = {name: max(1, round(_LONG / found)) for name, found in warm.items()}
     per_round = sum(found * repeats[name] for name, found in warm.items())
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(max(FEWEST, min(rounds, int(_SHARE / per_round)))):
         for name, step in steps.items():
-            times[name].append(seconds(step, repeats[name]))
+            times[name].append(seconds(step, repeats[name], clock))
     return answers, times
 
 
@@ -100,14 +103,18 @@ def compared(
     at_most: bool = False,
     note: str = "",
     bounds: tuple[float, ...] = BOUNDS,
+    clock: Clock = time.process_time,
 ) -> Figure:
     """The ratio of medians of two steps: what a peer takes over what we take, or with ``at_most`` the other way.
+
+    The clock counts the process's time on the core: on one thread that is the time that passes, less what other
+    processes take away. Where threads are compared it must be one of the time that passes.
 
     Raises AssertionError, and measures nothing, unless both return the same to within ``bounds``.
     """
     mine, other = steps
     try:
-        answers, times = interleaved(steps, rounds)
+        answers, times = interleaved(steps, rounds, clock)
     except TimeoutError as slow:
         return Figure(figure, size, other, None, goal, at_most, note=str(slow))
     check(answers[mine], answers[other], f"{figure}, {size}: {mine} and {other}", bounds)
