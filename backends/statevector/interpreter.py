@@ -15,12 +15,7 @@ from backends.statevector.layout import load, read_bra, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
 from backends.statevector.readouts import DENSITY, NOTHING, read, unread
 
-_FAST = numba.njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
+_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 @_FAST
@@ -41,27 +36,18 @@ def prepare(re, im, start, matrices, turned, cos, sin, columns, lanes):
             at = 4 * (part // 2) + part % 2  # of the first column: entries 0, 1, 4, 5
             out = columns[wire, part]
             if number >= 0 and lane >= 0:
-                factor, turn, c, s = (
-                    matrices[number, at],
-                    turned[number, at],
-                    cos[lane],
-                    sin[lane],
-                )
+                factor, turn, c, s = matrices[number, at], turned[number, at], cos[lane], sin[lane]
                 for v in range(lanes):
                     out[v] = factor * c[v] + turn * s[v]
             else:
-                value = (
-                    matrices[number, at] if number >= 0 else (1.0 if part == 0 else 0.0)
-                )
+                value = matrices[number, at] if number >= 0 else (1.0 if part == 0 else 0.0)
                 for v in range(lanes):
                     out[v] = value
     k.product(re, im, columns, start.shape[0], lanes)
 
 
 @_FAST
-def forward(
-    planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, values
-):
+def forward(planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, values):
     """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order.
 
     Expectations of the words go to ``values`` (t w, V), one time after the other; nowhere without words.
@@ -129,11 +115,7 @@ def backward(
     re, im, sre, sim = planes
     bre, bim = bra
     _, targets = moves
-    inverses, turned_inverses, (rotations, tables, halves, lane_axes) = (
-        fused[0][1],
-        fused[0][3],
-        fused[1:],
-    )
+    inverses, turned_inverses, (rotations, tables, halves, lane_axes) = fused[0][1], fused[0][3], fused[1:]
     _, u, cos, sin, three = scratch
     n_amplitudes = 1 << start.shape[0]
     size = n_amplitudes * lanes
@@ -149,15 +131,11 @@ def backward(
             else:
                 k.slopes_lanes(re, im, bre, bim, size, m, lanes, three)
                 lane_slopes(three, lane_axes[b], slopes[b], out[c])
-                lane_matrix(
-                    inverses[b], turned_inverses[b], lane_cos[c], lane_sin[c], lanes, u
-                )
+                lane_matrix(inverses[b], turned_inverses[b], lane_cos[c], lane_sin[c], lanes, u)
                 k.matrix_lanes(re, im, size, m, lanes, u)
                 k.matrix_lanes(bre, bim, size, m, lanes, u)
         elif operation == ROTATE:
-            gx, gy, gz = k.unrotate(
-                re, im, bre, bim, size, lanes << a, rotations[b, 0], rotations[b, 1]
-            )
+            gx, gy, gz = k.unrotate(re, im, bre, bim, size, lanes << a, rotations[b, 0], rotations[b, 1])
             slopes[b, 0], slopes[b, 1], slopes[b, 2] = gx, gy, gz
         elif operation == PERMUTE:
             k.gather(sre, sim, re, im, targets[a], tables, b, True, lanes)
@@ -181,9 +159,7 @@ def backward(
             k.word(re, im, n_amplitudes, lanes, a, b, e + 2, cos, sin)
             k.word(bre, bim, n_amplitudes, lanes, a, b, e + 2, cos, sin)
         else:
-            observe(
-                re, im, bre, bim, sre, words, cotangents, a * words[0].shape[0], lanes
-            )
+            observe(re, im, bre, bim, sre, words, cotangents, a * words[0].shape[0], lanes)
     for wire in range(start.shape[0]):
         number, lane = start[wire, 0], start[wire, 1]
         m = lanes << (start.shape[0] - 1 - wire)
@@ -219,9 +195,7 @@ def measure(re, im, plane, words, values, first, lanes):
             for v in range(lanes):
                 values[first + w, v] = plane[z * lanes + v]
         else:
-            k.overlap_word(
-                values[first + w], re, im, re, im, size // lanes, lanes, x, z, n_y
-            )
+            k.overlap_word(values[first + w], re, im, re, im, size // lanes, lanes, x, z, n_y)
 
 
 @_FAST
@@ -241,26 +215,11 @@ def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
         bim[t] += plane[t] * im[t]
     for w in range(n_diagonal, masks.shape[0]):
         x, z, n_y = masks[w]
-        k.add_word(
-            bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[first + w]
-        )
+        k.add_word(bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[first + w])
 
 
 @_FAST
-def run(
-    first,
-    last,
-    program,
-    fused,
-    lane_angles,
-    words,
-    reading,
-    values,
-    states,
-    slopes,
-    lanes,
-    is_backward,
-):
+def run(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
     """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
 
     ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values``: (B, t w) of ``words`` (masks, number of
@@ -272,12 +231,7 @@ def run(
     of_matrices, of_lanes, of_angles = slopes
     n_wires = start.shape[0]
     size = lanes << n_wires
-    planes = (
-        empty(values, size),
-        empty(values, size),
-        empty(values, size),
-        empty(values, size),
-    )
+    planes = (empty(values, size), empty(values, size), empty(values, size), empty(values, size))
     bra = (empty(values, size * is_backward), empty(values, size * is_backward))
     scratch = (
         np.empty((n_wires, 4, lanes), values.dtype),
@@ -287,28 +241,18 @@ def run(
         np.empty((3, lanes), values.dtype),
     )
     shape = (lane_angles[0].shape[1], lanes)
-    cos, sin, out = (
-        np.empty(shape, values.dtype),
-        np.empty(shape, values.dtype),
-        np.empty(shape, values.dtype),
-    )
+    cos, sin, out = np.empty(shape, values.dtype), np.empty(shape, values.dtype), np.empty(shape, values.dtype)
     columns = np.empty((values.shape[1], lanes), values.dtype)
     nothing = (words[0][:0], 0)
     kind, order = reading
     size = order.shape[0] if kind > DENSITY else 0
-    work = (
-        matrices(values, size, lanes),
-        matrices(values, size, lanes),
-        matrices(values, 0, lanes),
-    )
+    work = matrices(values, size, lanes), matrices(values, size, lanes), matrices(values, 0, lanes)
     for block in range(first, last):
         at = block * lanes
         load(lane_angles[0], at, cos, 1.0)
         load(lane_angles[1], at, sin, 0.0)
         asked = nothing if is_backward else words
-        planes = forward(
-            planes, code, start, moves, fused, cos, sin, scratch, lanes, asked, columns
-        )
+        planes = forward(planes, code, start, moves, fused, cos, sin, scratch, lanes, asked, columns)
         if is_backward:
             load(values, at, columns, 0.0)
             read_bra(bra, states, at, lanes)

@@ -12,12 +12,7 @@ import math
 import numba
 import numpy as np
 
-_FAST = numba.njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
+_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 MAX_STEPS = 60
 """QL steps for one eigenvalue; two or three are the rule."""
@@ -28,10 +23,7 @@ def diagonalise(h, vectors):
     """Leave eigenvalues on the diagonal of h; ``vectors[i]`` becomes the i-th one, where there are any."""
     size, lanes = h.shape[0], h.shape[3]
     off, factors = np.empty((size, lanes), h.dtype), np.empty((size, lanes), h.dtype)
-    phases, work = (
-        np.empty((size, 2, lanes), h.dtype),
-        np.empty((size, 2, lanes), h.dtype),
-    )
+    phases, work = np.empty((size, 2, lanes), h.dtype), np.empty((size, 2, lanes), h.dtype)
     tridiagonalise(h, off, factors, phases, work)
     diagonal, beside = np.empty(size, h.dtype), np.empty(size, h.dtype)
     z = np.empty((len(vectors), len(vectors)), h.dtype)
@@ -46,10 +38,7 @@ def diagonalise(h, vectors):
             h[i, i, 0, v] = diagonal[i]
         for i in range(len(z)):
             for a in range(len(z)):
-                vectors[i, a, 0, v], vectors[i, a, 1, v] = (
-                    phases[a, 0, v] * z[i, a],
-                    phases[a, 1, v] * z[i, a],
-                )
+                vectors[i, a, 0, v], vectors[i, a, 1, v] = phases[a, 0, v] * z[i, a], phases[a, 1, v] * z[i, a]
     for k in range(size - 3, -1, -1):
         for i in range(len(z)):
             reflect(vectors[i], h[k], factors[k], k + 1, work[0])
@@ -111,14 +100,7 @@ def multiply(h, first, out):
     for i in range(first, h.shape[0]):
         x, y, p, q = u[i, 0], u[i, 1], out[i, 0], out[i, 1]
         for j in range(i + 1, h.shape[0]):
-            a, b, c, d, s, t = (
-                h[i, j, 0],
-                h[i, j, 1],
-                u[j, 0],
-                u[j, 1],
-                out[j, 0],
-                out[j, 1],
-            )
+            a, b, c, d, s, t = h[i, j, 0], h[i, j, 1], u[j, 0], u[j, 1], out[j, 0], out[j, 1]
             for v in range(h.shape[3]):
                 p[v] += a[v] * c[v] + b[v] * d[v]
                 q[v] += b[v] * c[v] - a[v] * d[v]
@@ -151,14 +133,7 @@ def update(h, first, w):
     for i in range(first, h.shape[0]):
         x, y, p, q = u[i, 0], u[i, 1], w[i, 0], w[i, 1]
         for j in range(i, h.shape[0]):
-            a, b, c, d, s, t = (
-                h[i, j, 0],
-                h[i, j, 1],
-                u[j, 0],
-                u[j, 1],
-                w[j, 0],
-                w[j, 1],
-            )
+            a, b, c, d, s, t = h[i, j, 0], h[i, j, 1], u[j, 0], u[j, 1], w[j, 0], w[j, 1]
             for v in range(h.shape[3]):
                 a[v] -= x[v] * s[v] - y[v] * t[v] + p[v] * c[v] - q[v] * d[v]
                 b[v] += y[v] * s[v] + x[v] * t[v] - q[v] * c[v] - p[v] * d[v]
@@ -208,16 +183,8 @@ def step(diagonal, beside, z, low, high):
     """One implicit QL step on the block from ``low`` to ``high``, with the shift of Wilkinson."""
     half = (diagonal[low + 1] - diagonal[low]) / (beside[low] + beside[low])
     root = math.sqrt(half * half + 1)
-    bulge = (
-        diagonal[high]
-        - diagonal[low]
-        + beside[low] / (half + root if half >= 0 else half - root)
-    )
-    cos, sin, moved = (
-        diagonal.dtype.type(1),
-        diagonal.dtype.type(1),
-        diagonal.dtype.type(0),
-    )
+    bulge = diagonal[high] - diagonal[low] + beside[low] / (half + root if half >= 0 else half - root)
+    cos, sin, moved = diagonal.dtype.type(1), diagonal.dtype.type(1), diagonal.dtype.type(0)
     for i in range(high - 1, low - 1, -1):
         left, right = sin * beside[i], cos * beside[i]
         radius = math.sqrt(left * left + bulge * bulge)
@@ -256,12 +223,7 @@ def function(factors, vectors, out):
             re[:] = 0
             im[:] = 0
             for i in range(size):
-                x, y, c, d = (
-                    scaled[i, 0],
-                    scaled[i, 1],
-                    vectors[i, b, 0],
-                    vectors[i, b, 1],
-                )
+                x, y, c, d = scaled[i, 0], scaled[i, 1], vectors[i, b, 0], vectors[i, b, 1]
                 for v in range(lanes):
                     re[v] += x[v] * c[v] + y[v] * d[v]
                     im[v] += y[v] * c[v] - x[v] * d[v]
