@@ -115,17 +115,21 @@ class ProgressBar(TrainerCallback):
 
     def __init__(self, console: Console, label: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        note = TextColumn("{task.fields[note]}")
-        self.bar = Progress(*columns, note, console=console, refresh_per_second=4)
+        notes = (TextColumn("{task.fields[note]}"), TextColumn("{task.fields[cost]}"))
+        self.bar = Progress(*columns, *notes, console=console, refresh_per_second=4)
         self.label = label
         self.task = TaskID(0)
+
+    def show_cost(self, told: str) -> None:
+        """Show what the run has cost so far."""
+        self.bar.update(self.task, cost=told)
 
     def close(self) -> None:
         """Stop drawing; safe to call twice."""
         self.bar.stop()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step, note="")
+        self.task = self.bar.add_task(self.label, total=state.max_steps, completed=state.global_step, note="", cost="")
         self.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

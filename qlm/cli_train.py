@@ -1,5 +1,6 @@
 """``qlm train``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from qlm.recipe import Plan
 
 DEFAULT_PRESET = "tiny-hybrid"
+EXIT_BUDGET = 3
+"""The run stopped at its budget of QPU seconds, with a checkpoint."""
 
 
 def train(
@@ -24,6 +27,12 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data and routing.")] = None,
     backend: Annotated[str, typer.Option(help="Where circuits run; see qlm backends.")] = "statevector",
+    allow_qpu_seconds: Annotated[
+        int | None, typer.Option(help="QPU seconds that the run may take in all; with --resume, the new total.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Send requests that the ledger could answer: each is paid for again.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new, numbered one in runs/ by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -53,10 +62,15 @@ def train(
         if RunFolder(out).finished:
             typer.echo(f"The run in {out} is finished; its figures are in {RunFolder(out).summary}.")
             return
-        _run(_resumed(out, data, backend, changes), out, "resume")
+        _run(
+            replace(_resumed(out, data, backend, changes), allow_qpu_seconds=allow_qpu_seconds, fresh=fresh),
+            out,
+            "resume",
+        )
         return
     name = preset or (config.stem if config else DEFAULT_PRESET)
     plan = _fresh(_config(preset, config, quantum), data or "python-docs", backend, changes)
+    plan = replace(plan, allow_qpu_seconds=allow_qpu_seconds, fresh=fresh)
     _run(plan, out or next_name(Path("runs"), name), "overwrite" if overwrite else "refuse")
 
 
@@ -121,11 +135,20 @@ def _absolute(data: str) -> str:
 def _run(plan: "Plan", out: Path, existing: str) -> None:
     from rich.console import Console
 
+    from qlm.checkpoints import load_model
+    from qlm.qpu_budget import QpuBudgetReached
     from qlm.results import finish_run
     from qlm.training import train as train_model
 
     console = Console()
-    run = train_model(plan, out, existing, console)
+    try:
+        run = train_model(plan, out, existing, console)
+    except QpuBudgetReached as stop:
+        console.print(f"Stopped: {stop}", soft_wrap=True, markup=False, highlight=False)
+        raise typer.Exit(EXIT_BUDGET) from None
+    if plan.allow_qpu_seconds is not None:
+        console.print("The figures below are the exact simulator's: the validation text would cost more than the run.")
+        run = replace(run, model=load_model(out, "statevector"))
     console.print(evaluation_table(finish_run(run, plan)))
     console.print(f"Saved in {out}; try: qlm entropy --model {out}", soft_wrap=True, markup=False, highlight=False)
 

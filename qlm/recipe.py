@@ -56,13 +56,19 @@ class TrainingRecipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train on what: everything that a run's folder records. ``data`` names the corpus' source."""
+    """What to train on what: everything that a run's folder records. ``data`` names the corpus' source.
+
+    ``allow_qpu_seconds``: what the run may take of a paid device in all; ``fresh``: no request is answered from the
+    ledger. Neither is recorded, so that a resumed run may be allowed more.
+    """
 
     config: QLMConfig
     corpus: Corpus = field(repr=False)
     recipe: TrainingRecipe = TrainingRecipe()
     data: str = "python-docs"
     backend: str | Backend = "statevector"
+    allow_qpu_seconds: int | None = None
+    fresh: bool = False
 
     def record(self) -> RunRecord:
         """Return what run.json holds."""

@@ -12,6 +12,10 @@ from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 from transformers.trainer_callback import PrinterCallback
 
+from backends.base import Backend
+from backends.ibm import IBM
+from backends.ledger import BudgetError
+from backends.registry import open_backend
 from qlm.callbacks import FiniteGradients, MetricsLog, ProgressBar, SaveOnInterrupt, Validation
 from qlm.checkpoints import CheckpointError, check_circuits, check_resumable
 from qlm.console import quiet_transformers, silent_console
@@ -19,6 +23,7 @@ from qlm.data import RandomByteWindows
 from qlm.evaluation import bits_per_byte
 from qlm.meter import Meter
 from qlm.modeling import QLMForCausalLM
+from qlm.qpu_budget import QpuBudget, QpuBudgetReached, metered, name_in_ledger
 from qlm.recipe import Plan, TrainingRecipe
 from qlm.runs import RunFolder, create_run
 from qlm.tokenizer import ByteTokenizer
@@ -68,7 +73,8 @@ def train(
     DivergedError) before anything is lost, TrainingInterrupted after Ctrl-C once a checkpoint is saved.
     """
     torch.manual_seed(plan.recipe.seed)
-    model = QLMForCausalLM(plan.config, plan.backend)
+    backend = _backend(plan, Path(out), existing)
+    model = QLMForCausalLM(plan.config, backend)
     check_circuits(model)
     windows = _windows(plan)
     folder = create_run(Path(out), plan.record(), existing)
@@ -83,12 +89,21 @@ def train(
     listener = SaveOnInterrupt()
     bar = ProgressBar(console or silent_console(), folder.path.name)
     validation = Validation(folder, lambda: bits_per_byte(model, held_out), plan.recipe.validate_every)
-    watching = (MetricsLog(folder, meter), FiniteGradients(), validation, *callbacks, listener, bar)
+    costs = QpuBudget(folder, backend, bar) if isinstance(backend, IBM) and plan.allow_qpu_seconds is not None else None
+    beside = (
+        validation if costs is None else costs
+    )  # validating on a device that is paid for would cost more than a step
+    watching = (MetricsLog(folder, meter), FiniteGradients(), beside, *callbacks, listener, bar)
     with quiet_transformers():
         trainer = QLMTrainer(model, plan.recipe, folder, windows, meter, watching)
         try:
             with listener.listening():
                 _run(trainer, checkpoint)
+        except BudgetError:
+            if costs is None or not trainer.state.global_step:
+                raise
+            costs.undo_step()
+            trainer.save_last_step()
         finally:
             bar.close()
             meter.close()
@@ -96,9 +111,24 @@ def train(
             raise TrainingInterrupted(
                 f"checkpoint {folder.checkpoints()[-1]} is saved; continue with: qlm train --resume --out {folder.path}"
             )
+        if costs is not None and costs.stopped:
+            step, steps = trainer.state.global_step, plan.recipe.steps
+            raise QpuBudgetReached(
+                f"training stopped after step {step} of {steps}: {costs.told()} are used; checkpoint "
+                f"{folder.checkpoints()[-1]} is saved; continue with: qlm train --resume --out {folder.path} --backend "
+                f"{open_backend(plan.backend).spec} --allow-qpu-seconds N, N being the new total"
+            )
         trainer.check_weights()
         save_model(model, folder.path)
     return TrainedRun(folder, model.eval(), plan.recipe.steps, meter.rate, meter.executions)
+
+
+def _backend(plan: Plan, out: Path, existing: str) -> Backend:
+    """The plan's backend, with the allowance of the run where there is one."""
+    opened = open_backend(plan.backend)
+    if plan.allow_qpu_seconds is None:
+        return opened
+    return metered(opened, plan.allow_qpu_seconds, name_in_ledger(out, existing), plan.fresh)
 
 
 def save_model(model: QLMForCausalLM, path: Path) -> None:
@@ -173,6 +203,8 @@ class QLMTrainer(Trainer):
         n_tokens = inputs["input_ids"].numel()
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
+        except BudgetError:
+            raise
         except ValueError as error:
             self.check_weights()
             raise ValueError(f"training stopped at step {self.state.global_step + 1}: {error}") from None
@@ -193,6 +225,13 @@ class QLMTrainer(Trainer):
         saved = self.folder.checkpoints()
         left = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been saved yet"
         return f"training stopped at step {self.state.global_step + 1}: {what}; {left}; lower the learning rate."
+
+    def save_last_step(self) -> None:
+        """Save a checkpoint of the last step that was finished, unless there is one."""
+        assert self.model is not None
+        self.model.zero_grad()
+        if not (self.folder.path / f"checkpoint-{self.state.global_step}").is_dir():
+            self._save_checkpoint(self.model, None)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self.check_weights()

@@ -1,0 +1,63 @@
+"""Training within a budget of QPU seconds, on a fake device: a running total, a stop, a checkpoint, a resumption."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import qlm
+from tiny_runs import BLOCKS
+
+from backends.ledger import open_ledger
+from qlm.runs import RunFolder
+
+pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not installed")
+
+FLAGS = ("--steps", "4", "--batch-size", "1", "--context", "6", "--seed", "3", "--backend", "ibm:fake_manila?shots=8")
+
+
+@pytest.fixture
+def common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
+    (tmp_path / "tiny.json").write_text(json.dumps({"d_model": 16, "blocks": BLOCKS[:1]}))
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("The quick brown fox jumps over the lazy dog. " * 20)
+    return ("train", "--config", tmp_path / "tiny.json", "--data", tmp_path, *FLAGS)
+
+
+def totals(out: Path) -> list[float]:
+    return [line["qpu_seconds"] for line in RunFolder(out).lines() if "qpu_seconds" in line]
+
+
+def test_a_run_stops_at_its_budget_and_resumes(common: tuple[object, ...], tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert qlm(*common, "--allow-qpu-seconds", 500, "--out", whole).exit_code == 0
+        spent = totals(whole)
+        assert len(spent) == 4
+        assert spent == sorted(spent)
+        assert spent[0] > 0
+        allowed = int(spent[1]) + 3  # two steps, and not quite a third
+        stopped = qlm(*common, "--allow-qpu-seconds", allowed, "--fresh", "--out", out)
+        assert stopped.exit_code == 3, stopped.stderr
+        assert f"of {allowed} QPU seconds are used" in stopped.stdout
+        assert "is saved; continue with: qlm train --resume" in stopped.stdout
+        assert totals(out)[-1] <= allowed
+        resume = ("train", "--resume", "--out", out, "--backend", FLAGS[-1], "--fresh")
+        again = qlm(*resume, "--allow-qpu-seconds", allowed)
+        assert again.exit_code != 0
+        done = qlm(*resume, "--allow-qpu-seconds", 500)
+        assert done.exit_code == 0, done.stderr
+    finally:
+        torch.set_num_threads(threads)
+    assert totals(out)[-1] == pytest.approx(spent[-1], rel=0.5)
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert {job.paid for job in open_ledger().jobs()} == {False}
+
+
+def test_backends_that_count_nothing_are_refused(common: tuple[object, ...], tmp_path: Path) -> None:
+    refused = qlm(*common[:-2], "--backend", "statevector", "--allow-qpu-seconds", 5, "--out", tmp_path / "run")
+    assert refused.exit_code == 2
+    assert "expects a backend that counts them, got 'statevector'" in refused.stderr
