@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backends.statevector import Statevector, executor, wide
+from backends.statevector.backend import draw
+from backends.statevector.wide_lowering import lower_observed
 from circuits import GATES, Circuit, Input, Op, PauliSum, Weight, X, Y, Z
 from circuits.library import reuploading
 
@@ -111,6 +113,30 @@ def test_second_derivatives_and_gradients_taken_twice() -> None:
     torch.testing.assert_close(rows[0], rows[1], rtol=1e-10, atol=1e-10)
 
 
+def test_what_cannot_influence_the_observable_is_left_out() -> None:
+    """Nine of ten wires are rotated in vain: their angles have no slope, and no pass runs them."""
+    rotations = tuple(Op("ry", (wire,), (Weight(wire),)) for wire in range(10))
+    circuit = Circuit(10, (*rotations, Op("cx", (0, 1)), *(op for op in rotations for _ in range(2))))
+    ops = tuple((op.name, op.wires) for op in circuit.ops)
+    program = lower_observed(10, ops, (len(ops),), frozenset((4,)), ROW_BITS)
+    assert [len(passed.code) for passed in program.stretches[0]] == [0]  # a product state
+    (weights,) = numbers(circuit, 1, torch.float64, 2)[1:]
+    angles = circuit.angles(torch.zeros(1, 0, dtype=torch.float64), weights)
+    values = wide.expectations(circuit, angles, (Z(4),), ROW_BITS)
+    torch.testing.assert_close(values[0, 0], torch.cos(3 * weights[4]))
+    slopes = torch.zeros(10, dtype=torch.float64)
+    slopes[4] = -3 * torch.sin(3 * weights.detach()[4])
+    torch.testing.assert_close(torch.autograd.grad(values.sum(), weights)[0], slopes)
+
+
+def test_circuits_with_hardly_anything_in_them() -> None:
+    angles = torch.zeros(1, 0)
+    assert wide.expectations(Circuit(14), angles, (Z(3), X(0) @ X(13))).tolist() == [[1.0, 0.0]]
+    state = wide.states(Circuit(14, (Op("x", (0,)), Op("swap", (0, 13)))), angles)
+    assert state[0, 1] == 1
+    assert state.abs().sum() == 1
+
+
 def test_results_do_not_depend_on_threads() -> None:
     circuit = random_circuit(16, 60, 11)
     leaves = numbers(circuit, 1, torch.float64, 11)
@@ -148,6 +174,14 @@ def test_eighteen_wires_through_the_backend() -> None:
     assert abs(float(1 - 2 * bits.mean() - values[0, 0].detach())) < 5 / 4000**0.5
     along = backend.expectations(circuit, inputs, weights, (Z(0),), after=(0, len(circuit.ops))).values.detach()
     torch.testing.assert_close(along[0, :, 0], torch.stack((torch.ones_like(values[0, 0]), values[0, 0])).detach())
+
+
+def test_more_outcomes_than_torch_draws_from() -> None:
+    chances = torch.tensor([[0.0, 0.5, 0.0, 0.25, 0.25, 0.0]], dtype=torch.float64)
+    found = draw(chances, 20_000, torch.Generator().manual_seed(0), most=4)
+    shares = torch.bincount(found[0], minlength=6).double() / 20_000
+    assert shares[[0, 2, 5]].tolist() == [0, 0, 0]
+    assert (shares - chances[0]).abs().max() < 5 * 0.5 / 20_000**0.5
 
 
 def test_a_state_too_large_is_refused_with_its_size() -> None:

@@ -94,7 +94,7 @@ class Statevector(Backend):
     ) -> Tensor:
         probabilities = self._probabilities(circuit, angles, wires, Request()).values.double().clamp(min=0).cpu()
         generator = None if seed is None else torch.Generator().manual_seed(seed)  # None: torch's own
-        outcomes = torch.multinomial(probabilities, shots, replacement=True, generator=generator)
+        outcomes = draw(probabilities, shots, generator)
         shifts = torch.arange(len(wires) - 1, -1, -1)
         return ((outcomes[..., None] >> shifts) & 1).to(angles.device, torch.uint8)
 
@@ -121,6 +121,20 @@ class Statevector(Backend):
             _refuse_shots(request)
             return Estimate(compiled.entropy(circuit, angles, wires, kind))
         return Estimate(linalg.entropy(self._density(circuit, angles, wires, request).values, kind))
+
+
+def draw(probabilities: Tensor, shots: int, generator: torch.Generator | None, most: int = 1 << 24) -> Tensor:
+    """Return outcomes (b, shots) by their probabilities (b, 2**k): above ``most`` of them, where torch refuses, by
+    inverting the cumulative distribution.
+
+    >>> draw(torch.tensor([[0.0, 0.0, 2.0, 0.0]]), 3, None, most=2).tolist()
+    [[2, 2, 2]]
+    """
+    if probabilities.shape[1] <= most:
+        return torch.multinomial(probabilities, shots, replacement=True, generator=generator)
+    cumulative = probabilities.cumsum(1)
+    levels = torch.rand(len(cumulative), shots, dtype=cumulative.dtype, generator=generator) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, levels, right=True)
 
 
 def _vectors(circuit: Circuit, angles: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Pass:
     @property
     def is_turned(self) -> bool:
         """Whether rows are gathered across lanes."""
-        return self.lanes[0] != 0
+        return bool(self.lanes[0] != 0)
 
 
 class _Attempt:
@@ -114,6 +114,10 @@ def schedule(items: Sequence[Item], n_wires: int, row_bits: int) -> list[Pass]:
 
     Greedy: of a pass with rows in place and one that transposes, the one that does more comes next. Cost O(items
     passes).
+
+    >>> matrix, cnot = Item(MATRIX, 1 << 9, 0, 0), Item(CNOT, 1, 1 << 9, 0)  # on bit 9; from there to bit 0
+    >>> [(passed.is_turned, len(passed.code)) for passed in schedule([matrix, cnot], n_wires=10, row_bits=5)]
+    [(True, 1)]
     """
     left, passes = list(items), []
     while left or not passes:
