@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from classical_kernels.linear_attention.reference import causal_linear_attention_reference
     from classical_kernels.linear_scan.dispatch import scan, scan_step
     from classical_kernels.linear_scan.reference import scan_reference
+    from classical_kernels.selective.dispatch import selective_scan, selective_step
+    from classical_kernels.selective.reference import selective_scan_reference
 
 __all__ = [
     "causal_attention",
@@ -19,6 +21,9 @@ __all__ = [
     "scan",
     "scan_reference",
     "scan_step",
+    "selective_scan",
+    "selective_scan_reference",
+    "selective_step",
 ]
 
 # No submodule may bear a name of this table: importing it would replace the function by the module.
@@ -29,6 +34,9 @@ _MODULES = {
     "scan": "classical_kernels.linear_scan.dispatch",
     "scan_reference": "classical_kernels.linear_scan.reference",
     "scan_step": "classical_kernels.linear_scan.dispatch",
+    "selective_scan": "classical_kernels.selective.dispatch",
+    "selective_scan_reference": "classical_kernels.selective.reference",
+    "selective_step": "classical_kernels.selective.dispatch",
 }
 
 
