@@ -1,0 +1,48 @@
+"""Kill -9 at 200 points of a request's way to a stand-in service: nothing lost, nothing sent twice without consent.
+
+    python -m benchmarks.soak_ledger                # 200 points, a few minutes
+    python -m benchmarks.soak_ledger --points 1000 --seed 1
+
+Half of the points are SQL statements and steps of the request, in order, at which the process kills itself; at the
+other half it is killed from outside after a random time. In one request of five to the stand-in, something goes wrong
+on the wire: a delay, a 5xx, a connection dropped before or after the request was accepted. After each kill the job is
+resumed, as a person would who consents when asked, and the same is asked again; then the service's jobs are counted.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    import kill_points
+    from standin import StandIn
+
+    dice, verdict, start = random.Random(arguments.seed), kill_points.Verdict(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as name, StandIn() as service:
+        folder = Path(name)
+        began = time.perf_counter()
+        events = kill_points.rehearse(folder, service, 10**6)["events"]
+        longest = time.perf_counter() - began
+        service.fault = kill_points.arranged(arguments.seed)
+        for number in range(arguments.points):
+            if number % 2:
+                kill_points.strike(
+                    verdict, folder, service, number, kill_points.NEVER, dice.uniform(0.0, 1.2 * longest)
+                )
+            else:
+                kill_points.strike(verdict, folder, service, number, 1 + number * events // arguments.points)
+    print(f"{verdict}; {time.perf_counter() - start:.0f} s")
+    return int(bool(verdict.lost or verdict.twice or verdict.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
