@@ -8,8 +8,8 @@ torch tensors, with everything that a training step pays for. qulacs computes in
 
     python -m benchmarks.wide_states --wires 20 24 --threads 1 --out benchmarks/results/wide_states.json
 
-Before anything is measured, all must agree to 1e-4 (from 24 wires on, the sums of lightning's single precision are
-the ones that are off: ours agree with double precision to 1e-7). Ratios of medians over interleaved rounds. The roofline: bytes that the
+Before anything is measured, all must agree to 1e-4 (at 24 wires it is lightning's sums in single precision that are
+off: ours agree with double precision to 1e-6). Ratios of medians over interleaved rounds. The roofline: bytes that the
 passes move at the machine's copy bandwidth, and operations at its FMA rate.
 
 Axis legend: n wires, N = 2**n amplitudes.
