@@ -3,10 +3,11 @@
     python -m benchmarks.soak_ledger                # 200 points, a few minutes
     python -m benchmarks.soak_ledger --points 1000 --seed 1
 
-Half of the points are SQL statements and steps of the request, in order, at which the process kills itself; at the
-other half it is killed from outside after a random time. In one request of five to the stand-in, something goes wrong
-on the wire: a delay, a 5xx, a connection dropped before or after the request was accepted. After each kill the job is
-resumed, as a person would who consents when asked, and the same is asked again; then the service's jobs are counted.
+It goes on until that many processes have died. Half are to kill themselves at a numbered SQL statement or step of the
+request, in turn; the others are killed from outside after a random time. In one request of five to the stand-in,
+something goes wrong on the wire: a delay, a 5xx, a connection dropped before or after the request was accepted. After
+each kill the job is resumed, as a person would who consents when asked, and the same is asked again; then the service's
+jobs are counted.
 """
 
 import argparse
@@ -33,13 +34,13 @@ def main() -> int:
         events = kill_points.rehearse(folder, service, 10**6)["events"]
         longest = time.perf_counter() - began
         service.fault = kill_points.arranged(arguments.seed)
-        for number in range(arguments.points):
+        number = -1
+        while verdict.killed < arguments.points:  # a process that was over before its time does not count
+            number += 1
             if number % 2:
-                kill_points.strike(
-                    verdict, folder, service, number, kill_points.NEVER, dice.uniform(0.0, 1.2 * longest)
-                )
+                kill_points.strike(verdict, folder, service, number, kill_points.NEVER, dice.uniform(0.0, longest))
             else:
-                kill_points.strike(verdict, folder, service, number, 1 + number * events // arguments.points)
+                kill_points.strike(verdict, folder, service, number, 1 + number % events)
     print(f"{verdict}; {time.perf_counter() - start:.0f} s")
     return int(bool(verdict.lost or verdict.twice or verdict.wrong))
 

@@ -18,7 +18,7 @@ class JobRequest:
     bills; ``fresh``: never answered from the ledger.
 
     >>> JobRequest("fake_manila", {"circuit": {}, "parameters": [], "options": {}}).content[:8]
-    '7aef9b68'
+    '9e5eb76f'
     """
 
     device: str
@@ -54,7 +54,7 @@ class Job:
     """A row of the ledger. Times are the wall clock's; ``used`` is None until the service has reported it.
 
     ``cap``: QPU seconds after which the service stops the job. ``sent``: the steady clock's boot and reading when the
-    request was last on its way. ``jobs_seen``: how many jobs of the service bear the tag, where they were counted.
+    request was last on its way; ``lookups``: how often its tag was looked for in vain since.
     """
 
     tag: str

@@ -222,4 +222,5 @@ def _job(row: sqlite3.Row) -> Job:
     fields = dict(row)
     boot, steady = fields.pop("sent_boot"), fields.pop("sent_steady")
     fields["body"] = json.loads(fields["body"])
+    fields["estimate"] = float(fields["estimate"])  # RETURNING hands whole numbers out as integers
     return Job(**fields | {"paid": bool(fields["paid"]), "sent": None if boot is None else (boot, steady)})
