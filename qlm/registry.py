@@ -14,8 +14,11 @@ BLOCKS: dict[str, str] = {
     "grover_memory": "qlm.blocks.grover_memory:GroverMemory",
     "harmonic": "qlm.blocks.harmonic:Harmonic",
     "kernel_attention": "qlm.blocks.kernel_attention:KernelAttention",
+    "mamba": "qlm.blocks.mamba:Mamba",
     "quantum_router": "qlm.blocks.quantum_router:QuantumRouter",
+    "rotational": "qlm.blocks.rotational:Rotational",
     "time_crystal": "qlm.blocks.time_crystal:TimeCrystal",
+    "transformer": "qlm.blocks.transformer:Transformer",
     "tt_feed_forward": "qlm.blocks.tt_feed_forward:TTFeedForward",
     "vqc_experts": "qlm.blocks.vqc_experts:VQCExperts",
 }

@@ -13,21 +13,26 @@ from torch.nn import functional
 from circuits._suggest import unknown
 from classical_kernels import scan
 from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
+from qlm.blocks.convolution import CausalConvolution
 from qlm.fields import check_types
 from qlm.precision import at_least_single
 
 SIGNALS = ("error", "raw")
 """What a level hands to the one above."""
+_LONGEST_PERIOD = 2**20
+"""Tokens that are counted, exactly in float32, before a count starts anew."""
 
 
 @dataclass(frozen=True)
 class HarmonicConfig:
     """``taus``: time scale of each level in tokens, fast first. ``taps``: reach of the causal convolution before it.
-    ``signal``: "error" (see ``Harmonic``), or "raw": the ablation in which a level hands up its state itself."""
+    ``signal``: "error" (see ``Harmonic``), or "raw": the ablation in which a level hands up its state itself.
+    ``stride``: level k moves at every ``stride**(k-1)``-th token alone, 1 for at each; taus stay in tokens."""
 
     taus: tuple[float, ...] = (4.0, 32.0, 128.0)
     taps: int = 4
     signal: str = "error"
+    stride: int = 1
 
     def __post_init__(self) -> None:
         check_types("harmonic", self)
@@ -36,6 +41,11 @@ class HarmonicConfig:
             raise ValueError(unknown("harmonic signal", self.signal, SIGNALS))
         if not self.taus or min(self.taus) <= 0 or self.taps < 1:
             raise ValueError(f"harmonic expects positive taus and taps >= 1, got {self.taus} and {self.taps}.")
+        if not 1 <= self.stride ** (len(self.taus) - 1) <= _LONGEST_PERIOD:
+            raise ValueError(
+                f"harmonic expects a stride of at least 1 whose top level moves every {_LONGEST_PERIOD} tokens or more "
+                f"often, got {self.stride} with {len(self.taus)} levels; change either."
+            )
 
 
 class Harmonic(Block):
@@ -47,8 +57,11 @@ class Harmonic(Block):
     folds into the decay, ``a_k - (1 - a_k) p_k`` in (-1, 1), and each level stays one scan. It shortens the memory:
     at the start p = 1/2, and upper levels of tau 32 and 128 forget as plain ones of 21 and 85 would. With signal "raw"
     p is 0 and has no parameter. u is a causal depthwise convolution of the normalised stream, and a gate silu(g(t))
-    multiplies the output. State: the levels (b, K, d) and the last c - 1 convolution inputs (b, c - 1, d): constant in
-    the length. Left padding moves no state. Cost: O(l d**2).
+    multiplies the output. With a stride s, level k moves at the real tokens whose number, from 1, is a multiple of
+    ``s**(k-1)``, and keeps its state in between; it takes in the error at those tokens alone, and its decay a move is
+    ``exp(-s**(k-1)/tau_k)`` at the start. State: the levels (b, K, d), the last c - 1 convolution inputs (b, c - 1, d),
+    and with a stride the number of real tokens modulo the slowest level's period (b, 1): constant in the length. Left
+    padding moves no state. Cost: O(l d**2), whatever the stride.
 
     Source: the hierarchy of the Harmonic system (Zenodo 20381713), in the form of a gated linear recurrence.
 
@@ -63,8 +76,9 @@ class Harmonic(Block):
         super().__init__()
         self.taus = config.taus
         self.taps = config.taps
+        self.periods = tuple(config.stride**level for level in range(len(config.taus)))
         self.norm = nn.RMSNorm(d_model, eps=1e-6)
-        self.convolution = nn.Conv1d(d_model, d_model, config.taps, groups=d_model)
+        self.convolution = CausalConvolution(d_model, config.taps)
         self.value_gate = nn.Linear(d_model, 2 * d_model, bias=False)
         self.decay = nn.Linear(d_model, len(config.taus) * d_model)
         predicted = len(config.taus) - 1 if config.signal == "error" else 0
@@ -75,41 +89,43 @@ class Harmonic(Block):
     @torch.no_grad()
     def init_weights(self) -> None:
         width = self.out.in_features
-        decays = [math.exp(-1 / tau) for tau in self.taus]
-        logits = [math.log(decay / (1 - decay)) for decay in decays]
+        rates = [period / tau for period, tau in zip(self.periods, self.taus, strict=True)]
+        logits = [-rate - math.log(-math.expm1(-rate)) for rate in rates]  # of exp(-rate)
         self.decay.bias.copy_(torch.tensor(logits).repeat_interleave(width))
         nn.init.normal_(self.decay.weight, 0.0, 0.2 / math.sqrt(width))
         nn.init.zeros_(self.prediction)
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
-        mask = None if context.mask is None else real_tokens(hidden, context.mask)[..., None]
+        mask = None if context.mask is None else real_tokens(hidden, context.mask)
         normed = self.norm(hidden)
         if mask is not None:
-            normed = torch.where(mask, normed, torch.zeros_like(normed))
-        levels, tail = context.state or (None, None)
-        u, tail = self._convolve(normed, tail)
+            normed = torch.where(mask[..., None], normed, torch.zeros_like(normed))
+        levels, tail, *counted = context.state or (None, None)
+        u, tail = self.convolution(normed, tail)
         value, gate = self.value_gate(u).chunk(2, -1)
         # In bfloat16 a decay near 1 would have one of four values: decays and levels are never narrower than float32.
         decays = torch.sigmoid(at_least_single(self.decay(u))).chunk(len(self.taus), -1)
+        moves, count = self._moves(hidden, mask, counted)
         signal, total, finals = value.to(decays[0].dtype), torch.zeros_like(decays[0]), []
         for level, a in enumerate(decays):
             gain = torch.sigmoid(self.prediction[level - 1]) if level and len(self.prediction) else 0.0
-            decay, drive = a - (1 - a) * gain, (1 - a) * signal
-            if mask is not None:
-                decay = torch.where(mask, decay, torch.ones_like(decay))
-                drive = torch.where(mask, drive, torch.zeros_like(drive))
-            signal, final = scan(decay, drive, None if levels is None else levels[:, level].to(drive.dtype))
+            first = None if levels is None else levels[:, level].to(a.dtype)
+            signal, final = scan(a - (1 - a) * gain, (1 - a) * signal, first, mask=moves[level])
             finals.append(final)
             total = total + signal
         update = self.out(total.to(gate.dtype) * functional.silu(gate))
-        return BlockOutput(hidden + update, (torch.stack(finals, 1), tail))
+        return BlockOutput(hidden + update, (torch.stack(finals, 1), tail, *count))
 
-    def _convolve(self, normed: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Causal depthwise convolution with SiLU; returns it and the inputs that the next part needs."""
-        if tail is None:
-            tail = normed.new_zeros(normed.shape[0], self.taps - 1, normed.shape[2])
-        if not normed.shape[1]:
-            return normed, tail  # torch's convolution refuses an empty text
-        padded = torch.cat((tail.to(normed.dtype), normed), 1)
-        u = functional.silu(self.convolution(padded.mT)).mT
-        return u, padded[:, padded.shape[1] - (self.taps - 1) :].clone()  # a view would keep the whole part alive
+    def _moves(
+        self, hidden: Tensor, mask: Tensor | None, counted: list[Tensor]
+    ) -> tuple[list[Tensor | None], tuple[Tensor, ...]]:
+        """At which tokens (b, l) each level moves, None for all, and the new count of tokens where one is kept."""
+        longest = self.periods[-1]
+        if longest == 1:
+            return [mask] * len(self.taus), ()
+        real = real_tokens(hidden, mask)
+        before = counted[0] if counted else torch.zeros(len(hidden), 1, device=hidden.device)
+        numbers = before.long() + real.long().cumsum(1)
+        moves: list[Tensor | None] = [real & (numbers % period == 0) for period in self.periods]
+        after = before.long() + real.long().sum(1, keepdim=True)
+        return moves, ((after % longest).to(torch.promote_types(hidden.dtype, torch.float32)),)
