@@ -1,0 +1,43 @@
+"""The causal convolution, run by the implementation that fits the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from classical_kernels.convolution.cpu import convolve
+from classical_kernels.convolution.inputs import checked_inputs
+from classical_kernels.convolution.reference import causal_convolution_reference, last_inputs, steps_since
+
+
+def causal_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, state: Tensor | None = None, resets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Causal convolution, one filter a channel: `y, state = causal_convolution(x, weight, bias, state)`.
+
+    `y_t = bias + sum_k weight_k x_{t - taps + 1 + k}`: the last tap is the present, as in `torch.nn.Conv1d`. Inputs
+    before the first are those of `state`, or zeros. The state returned is the last `taps - 1` inputs: feeding it to the
+    next call continues the sequence, one token at a time included. Where `resets` is true a document begins: no tap
+    reaches before it. Padding has to be zero, on the left then equal to no tokens at all.
+
+    Shapes: x, y (batch, seq, channels), weight (channels, taps), bias (channels), state (batch, taps - 1, channels),
+    resets (batch, seq) bool. No axis needs to be contiguous; batch, seq and channels may be 0. float64, if all operands
+    are; otherwise all are cast to float32 and y is cast back to the dtype of x; the state stays float32.
+
+    On the CPU a compiled kernel, with first derivatives for all four operands and support for
+    `torch.compile(fullgraph=True)`; on every other device `causal_convolution_reference`. Raises TypeError and
+    ValueError for other operands, NotImplementedError when a compiled gradient is differentiated again. Cost: O(batch
+    seq channels taps), see `classical_kernels.costs.causal_convolution_cost`.
+
+    >>> y, state = causal_convolution(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[10.0, 1.0]]))
+    >>> y.flatten().tolist(), state.flatten().tolist()
+    ([1.0, 12.0, 23.0], [3.0])
+    """
+    if isinstance(x, Tensor) and x.device.type != "cpu":
+        return causal_convolution_reference(x, weight, bias, state, resets)
+    inputs = checked_inputs(x, weight, bias, state, resets)
+    taps = weight.shape[1]
+    since = torch.empty(0, dtype=torch.int64) if resets is None or not resets.shape[1] else steps_since(resets)
+    y = convolve(inputs.x, inputs.weight.mT, inputs.bias, inputs.state, since)
+    short = inputs.x[:, max(0, x.shape[1] - (taps - 1)) :]
+    return y.to(x.dtype), last_inputs(torch.cat((inputs.state, short), 1), taps, resets)
