@@ -27,3 +27,13 @@ def take(array: Any, index: NDArray[np.int64]) -> Any:
     if xp is np:
         return array[..., index]
     return xp.index_select(array, array.ndim - 1, xp.asarray(index, device=array.device))
+
+
+def is_traced(array: Any) -> bool:
+    """Whether its values cannot be looked at, because torch.compile records what is done with it.
+
+    >>> is_traced(np.zeros(1))
+    False
+    """
+    xp = namespace(array)
+    return xp is not np and xp.compiler.is_compiling()

@@ -87,6 +87,8 @@ class CircuitCore(CircuitPart[QuantumLayer]):
         super().__init__(QuantumLayer(circuit, observables, backend))
         joined = any(len({wire in self.wires for wire in op.wires}) > 1 for op in circuit.ops)
         self.can_entangle = joined or not circuit.is_unitary
+        if self.can_entangle:
+            self.layer.will_ask_entropy(self.wires)
 
     @property
     def max_entropy(self) -> float:

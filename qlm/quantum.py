@@ -14,7 +14,7 @@ from backends import validate
 from backends.base import Backend
 from backends.estimate import Estimate
 from backends.gradients import Gradient, expectations_with_gradient, rule_for
-from backends.operator import operator, watched
+from backends.operator import Operator, operator, watched
 from backends.registry import open_backend
 from circuits import Circuit, PauliSum
 
@@ -63,6 +63,7 @@ class QuantumLayer(nn.Module):
             )
         self.observables = validate.observables(circuit, observables)
         self.gradient = gradient
+        self._entropies: dict[tuple[tuple[int, ...], str], Operator] = {}
         self.backend = open_backend(backend)
         self.spread = spread
         self.label = "quantum"
@@ -80,7 +81,12 @@ class QuantumLayer(nn.Module):
         if self.gradient is not None:
             rule_for(backend, self.gradient)  # refuses what is no rule
         self._backend = backend
-        self._operator = operator(self._estimate, backend, self.circuit, self._options(), self._shape())
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the operators of what can be asked of the backend."""
+        self._operator = operator(self._estimate, self.backend, self.circuit, self._options(), self._shape())
+        self._entropies = {asked: self._entropy_operator(*asked) for asked in self._entropies}
 
     def _options(self) -> tuple[Any, ...]:
         """What ``_estimate`` needs to know beside backend and circuit."""
@@ -126,11 +132,24 @@ class QuantumLayer(nn.Module):
         return expectations_with_gradient(backend, circuit, inputs, weights, observables, gradient=gradient, seed=seed)
 
     def entropy(self, inputs: Tensor, wires: Sequence[int], kind: str = "von_neumann") -> Estimate:
-        """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input."""
+        """Return the subsystem entropy (nats, shape (b,)) of the circuit's state at each input.
+
+        Inside a compiled graph, and under torch.func, only those announced by ``will_ask_entropy``.
+        """
+        if watched():
+            asked = self._entropies[tuple(wires), kind]
+            return Estimate(*asked(inputs, self._weights_for(inputs)))
         with self._labelled():
             return self.backend.entropy(
                 self.circuit, self._tensor(inputs), self._weights_for(inputs), wires=wires, kind=kind, seed=self._seed()
             )
+
+    def will_ask_entropy(self, wires: Sequence[int], kind: str = "von_neumann") -> None:
+        """Announce an entropy, so that compiled graphs can hold it."""
+        self._entropies[tuple(wires), kind] = self._entropy_operator(tuple(wires), kind)
+
+    def _entropy_operator(self, wires: tuple[int, ...], kind: str) -> Operator:
+        return operator(_entropy, self.backend, self.circuit, (wires, kind), ())
 
     def _flat(self, inputs: Tensor) -> Tensor:
         """The inputs with all leading axes in one."""
@@ -170,6 +189,13 @@ class QuantumLayer(nn.Module):
             f"n_wires={self.circuit.n_wires}, n_inputs={self.circuit.n_inputs}, n_weights={self.circuit.n_weights}, "
             f"n_observables={len(self.observables)}, backend='{self.backend.spec}'"
         )
+
+
+def _entropy(
+    backend: Backend, circuit: Circuit, options: tuple[Any, ...], inputs: Tensor, weights: Tensor, seed: int | None
+) -> Estimate:
+    wires, kind = options
+    return backend.entropy(circuit, inputs, weights, wires=wires, kind=kind, seed=seed)
 
 
 class _Labelled:

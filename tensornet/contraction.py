@@ -118,6 +118,21 @@ def choose(sites: tuple[Site, ...], n_vectors: int) -> Choice:
     return Choice(reconstruct, min(contractions, key=lambda plan: plan.work.cost, default=None))
 
 
+GRAPH_VECTORS = 1024
+"""What a graph of `torch.compile` is planned for: its batch may vary from call to call."""
+
+
+@torch.compiler.assume_constant_result
+def chosen_for_graphs(sites: tuple[Site, ...]) -> tuple[tuple[int, ...], bool]:
+    """`choose` in a form that `torch.compile` can hold: the picked plan's groups and direction for 1,024 vectors.
+
+    >>> chosen_for_graphs(((1, 8, 4, 4), (4, 4, 4, 4), (4, 4, 8, 1)))
+    ((3,), True)
+    """
+    plan = choose(sites, GRAPH_VECTORS).picked
+    return plan.groups, plan.from_right
+
+
 def possible_plans(sites: Sequence[Site], n_vectors: int) -> list[Plan]:
     """Every grouping of neighbouring cores, from either end, with its counted work; the first is to reconstruct.
 

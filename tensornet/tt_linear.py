@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tensornet.contraction import Choice, choose, multiply, multiply_masked, reconstruct
+from tensornet.contraction import Choice, Plan, Work, choose, chosen_for_graphs, multiply, multiply_masked, reconstruct
 from tensornet.factorise import split_sizes
 from tensornet.factorised_linear import FactorisedLinear
 from tensornet.rank_schedule import apply_by_rank, check_rank, check_ranks
@@ -65,7 +65,7 @@ class TTLinear(FactorisedLinear):
     @property
     def max_rank(self) -> int:
         """The largest rank a token can have: the largest bond that the cores hold."""
-        return max((core.shape[3] for core in self.cores[:-1]), default=1)
+        return max([1, *(core.shape[3] for core in self.cores[:-1])])
 
     def train_at(self, rank: int | None = None) -> TensorTrain:
         """The weight as a `TensorTrain` value, its bonds cut to their first `rank` entries."""
@@ -98,7 +98,11 @@ class TTLinear(FactorisedLinear):
         Raises ValueError on another last axis, or a rank that the cores do not hold.
         """
         flat = self._flatten(x)
-        y = multiply(flat, self._cores_at(rank), self.plan(len(flat), rank).picked, self.bias)
+        if torch.compiler.is_compiling():
+            plan = Plan(*chosen_for_graphs(self._sites(rank)), Work())
+        else:
+            plan = self.plan(len(flat), rank).picked
+        y = multiply(flat, self._cores_at(rank), plan, self.bias)
         return y.reshape(*x.shape[:-1], self.out_features)
 
     def forward_masked(self, x: Tensor, ranks: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits._arrays import namespace, take
+from circuits._arrays import is_traced, namespace, take
 from circuits._check import integer
 from circuits.ir import Circuit, Op
 from circuits.library.gray_code import gray_codes, parity_rotations, walsh
@@ -110,6 +110,8 @@ def _checked(probabilities: Any) -> Any:
         raise ValueError(
             f"a distribution expects 2, 4, 8, ... probabilities along its last axis, got shape {shape}; pad with zeros."
         )
+    if is_traced(probabilities):
+        return probabilities
     values = probabilities if namespace(probabilities) is np else probabilities.detach()
     if not bool(namespace(values).isfinite(values).all()):
         raise ValueError("a distribution expects finite probabilities, got NaN or infinity; mend what made them.")

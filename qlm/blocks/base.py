@@ -6,7 +6,8 @@ Axis legend: b batch, l sequence, d model width.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import wraps
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ def real_tokens(hidden: Tensor, mask: Tensor | None) -> Tensor:
 def update_tokens(hidden: Tensor, mask: Tensor | None, update: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the stream (b, l, d) with ``update`` of its real tokens (m, d), packed, added to them.
 
-    Padding is left as it is, and costs nothing.
+    Padding is left as it is, and costs nothing; in a compiled graph, whose shapes are fixed, it is computed as well.
 
     >>> update_tokens(torch.zeros(1, 2, 1), torch.tensor([[0, 1]]), lambda tokens: tokens + len(tokens))
     tensor([[[0.],
@@ -88,7 +89,20 @@ def update_tokens(hidden: Tensor, mask: Tensor | None, update: Callable[[Tensor]
     if mask is None:
         return hidden + update(hidden.flatten(0, 1)).reshape(hidden.shape)
     real = real_tokens(hidden, mask)
+    if torch.compiler.is_compiling():
+        return hidden + torch.where(real[..., None], update(hidden.flatten(0, 1)).reshape(hidden.shape), 0)
     return hidden.masked_scatter(real[..., None], hidden[real] + update(hidden[real]))
+
+
+def places(chosen: Tensor) -> Tensor:
+    """Return the numbers of the true entries of (m,), shape (k,); in a compiled graph, which cannot pack, all numbers.
+
+    >>> places(torch.tensor([True, False, True]))
+    tensor([0, 2])
+    """
+    if torch.compiler.is_compiling():
+        return torch.arange(len(chosen), device=chosen.device)
+    return chosen.nonzero().squeeze(1)
 
 
 def norm_share(part: Tensor, whole: Tensor) -> float:
@@ -101,13 +115,33 @@ def norm_share(part: Tensor, whole: Tensor) -> float:
     return float(part.norm()) / norm if norm > 0 else 0.0
 
 
+Writer = TypeVar("Writer", bound=Callable[..., None])
+
+
+def writes_report(write: Writer) -> Writer:
+    """Decorate what writes a block's report: without gradients, and not at all in a compiled graph.
+
+    >>> writes_report(lambda block: print(torch.is_grad_enabled()))(None)
+    False
+    """
+
+    @wraps(write)
+    def written(*arguments: Any) -> None:
+        if not torch.compiler.is_compiling():
+            with torch.no_grad():
+                write(*arguments)
+
+    return cast("Writer", written)
+
+
 class Block(nn.Module, ABC):
     """A residual block. Each has a frozen dataclass ``Config``, which checks itself, and is built as ``Block(d_model,
     config, ...)``.
 
     ``holds_circuit`` tells whether it takes ``quantum=`` and ``backend=``; such a block keeps what the mode swaps in a
     ``qlm.controls.QuantumPart``. ``report`` is a typed summary of the last call, a ``CircuitReport`` where there are
-    circuits (None before one, and for blocks with nothing to say).
+    circuits (None before one, and for blocks with nothing to say). Compiled graphs write none, and run circuits for
+    every token: which ones could be left out is known only when they run.
     """
 
     Config: ClassVar[type[Any]]

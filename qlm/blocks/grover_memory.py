@@ -13,7 +13,7 @@ from backends.base import Backend
 from circuits import Circuit
 from circuits._check import integer
 from circuits.library import amplification, loading_angles
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens, writes_report
 from qlm.controls import CircuitPart, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
 from qlm.precision import at_least_single
@@ -151,7 +151,7 @@ class GroverMemory(Block):
         self._write_report(chances.detach(), amplified.detach(), update.detach())
         return update
 
-    @torch.no_grad()
+    @writes_report
     def _write_report(self, chances: Tensor, amplified: Tensor, update: Tensor) -> None:
         n_tokens, first = len(chances), chances.shape[-1] - self.config.n_accepted
         changed = self.values((amplified - chances).to(update.dtype))

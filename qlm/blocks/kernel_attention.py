@@ -14,7 +14,7 @@ from circuits import Circuit
 from circuits._suggest import unknown
 from circuits.library import kernel_feature_map
 from circuits.passes import require_unitary
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens, writes_report
 from qlm.blocks.kernel_forms import (
     FORMS,
     NORMALISATIONS,
@@ -209,7 +209,7 @@ class KernelAttention(Block):
 
     def _refuse_all_pairs(self, tokens: Tokens) -> None:
         core = self.circuit_core
-        if core is None or core.has_states or not tokens.real.any():
+        if core is None or core.has_states or torch.compiler.is_compiling() or not tokens.real.any():
             return
         counts = tokens.real.sum(1)
         n_pairs = int((counts * (counts + 1) // 2).sum())
@@ -219,7 +219,7 @@ class KernelAttention(Block):
             "window to the number of tokens that a query may see."
         )
 
-    @torch.no_grad()
+    @writes_report
     def _write_report(self, attended: Attended, real: Tensor, update: Tensor) -> None:
         changed = self.out((attended.values - attended.uniform).to(update.dtype))
         core, sample = self.core, attended.sample

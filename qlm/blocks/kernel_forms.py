@@ -12,6 +12,7 @@ from torch import Tensor
 from classical_kernels import causal_attention, causal_linear_attention
 from classical_kernels.linear_attention.chunked import final_state
 from classical_kernels.linear_attention.features import Plain
+from qlm.blocks.base import places
 from qlm.blocks.kernel_parts import CircuitKernel, TwinKernel
 
 FORMS = ("auto", "linear", "quadratic")
@@ -96,15 +97,18 @@ class Comparer:
         if self.part is None:
             nothing = tokens.queries[..., :0]
             return nothing, nothing
-        index = tokens.real.flatten().nonzero().squeeze(1)
+        index = places(tokens.real.flatten())
         queries, keys = (angles.flatten(0, 1)[index] for angles in (tokens.queries, tokens.keys))
         found = self.part(queries, keys)
+        found = found * tokens.real.flatten()[index, None, None]  # where nothing was packed
         rows = found.new_zeros(tokens.real.numel(), *found.shape[1:]).index_copy(0, index, found)
         q, k = rows.unflatten(0, tokens.real.shape).unbind(2)
         return q, k
 
     def sample(self, q: Tensor, k: Tensor, real: Tensor) -> Tensor:
         """Similarities of the queries and keys of at most 64 distinct real tokens, evenly spread over the batch."""
+        if torch.compiler.is_compiling():
+            return q.new_zeros(0)
         index = real.flatten().nonzero().squeeze(1)
         chosen = index[:: max(1, -(-len(index) // _SAMPLE))]
         with torch.no_grad():
@@ -125,7 +129,7 @@ def attend_all(
     past = state[0][:, -1].to(real.dtype) if state else real.new_zeros(len(real), tokens.values.shape[-1] + 1)
     count = real.cumsum(1) + past[:, -1:]
     shift = rule.eps / count.clamp(min=1)
-    mask = None if bool(tokens.real.all()) else tokens.real
+    mask = None if not torch.compiler.is_compiling() and bool(tokens.real.all()) else tokens.real
     if state or form == "linear":
         start = state[0].to(real.dtype) if state else None
         sums, total, last = causal_linear_attention(
@@ -149,7 +153,7 @@ def attend_softmax(comparer: Comparer, tokens: Tokens, tau: float, state: tuple[
         k, values, real = (
             torch.cat((old.to(new.dtype), new), 1) for old, new in zip(state, (k, values, real), strict=True)
         )
-    mask = None if bool((real > 0).all()) else real > 0
+    mask = None if not torch.compiler.is_compiling() and bool((real > 0).all()) else real > 0
     read, _ = causal_attention(q, k, values, mask, None, comparer.similarity, tau)
     sums, count = (values * real.unsqueeze(-1)).detach().cumsum(1), real.cumsum(1)
     uniform = (sums / count.clamp(min=1).unsqueeze(-1))[:, values.shape[1] - tokens.length :]

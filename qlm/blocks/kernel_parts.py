@@ -6,12 +6,15 @@ Axis legend: n tokens, w inputs of the circuit, p keys of a window, m numbers of
 import math
 from dataclasses import replace
 from functools import cached_property, reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backends.base import Backend
+from backends.estimate import Estimate
 from backends.gradients import expectations_with_gradient
+from backends.operator import operator, watched
 from circuits import Circuit, Op, PauliSum, Z
 from circuits._suggest import unknown
 from circuits.passes import inverse, require_unitary
@@ -53,12 +56,14 @@ class KernelLayer(QuantumLayer):
 
     def states(self, inputs: Tensor) -> Tensor:
         """Return the states of inputs (n, w) as rows ``[Re | Im]``, shape (n, 2 N)."""
+        if watched():
+            return self._states_operator(inputs, self._weights_for(inputs))[0].to(inputs.dtype)
         self.report = LayerReport(len(inputs), None, 0.0)
         if not len(inputs):  # as every backend answers an empty batch, also one that holds no states
             return inputs.new_zeros(0, 2 ** (self.circuit.n_wires + 1)) + 0 * self.weights.sum()
         with self._labelled():
-            values = self.backend.state(self.circuit, inputs, self._weights_for(inputs)).values
-        return torch.cat((values.real, values.imag), -1).to(inputs.dtype)
+            rows = _states(self.backend, self.circuit, (), inputs, self._weights_for(inputs), None).values
+        return rows.to(inputs.dtype)
 
     def overlaps(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``|<phi(y)|phi(x)>|^2`` of inputs (n, w) each, shape (n,): all zeros after ``U(y)^dagger U(x)``.
@@ -80,6 +85,10 @@ class KernelLayer(QuantumLayer):
         self.report = LayerReport(len(x), estimate.shots, stderr)
         return estimate.values[:, 0].to(x.dtype)
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._states_operator = operator(_states, self.backend, self.circuit, (), (2 ** (self.circuit.n_wires + 1),))
+
     @cached_property
     def _all_zeros(self) -> PauliSum:
         """``|0...0><0...0| = prod_i (1 + Z_i) / 2``."""
@@ -89,6 +98,14 @@ class KernelLayer(QuantumLayer):
                 f"compute-uncompute expects at most {MAX_PAIR_WIRES} wires, got {n_wires}; use a backend with states."
             )
         return reduce(PauliSum.__matmul__, (0.5 * (1 + Z(wire)) for wire in range(n_wires)))
+
+
+def _states(
+    backend: Backend, circuit: Circuit, options: tuple[Any, ...], inputs: Tensor, weights: Tensor, seed: int | None
+) -> Estimate:
+    """States as rows ``[Re | Im]``."""
+    values = backend.state(circuit, inputs, weights).values
+    return Estimate(torch.cat((values.real, values.imag), -1))
 
 
 def _reading_later_inputs(circuit: Circuit, offset: int) -> Circuit:

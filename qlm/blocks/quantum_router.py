@@ -14,7 +14,7 @@ from backends import linalg
 from backends.base import Backend
 from circuits import Circuit, PauliSum, X, Z
 from circuits.library import reuploading
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, places, real_tokens, writes_report
 from qlm.controls import CircuitCore, build_core, check_mode
 from qlm.fields import check_types
 
@@ -138,9 +138,7 @@ class QuantumRouter(Block):
         features = torch.tanh(self.fast(angles / math.pi))
         real = real_tokens(hidden, context.mask).flatten()
         if self.core is None:
-            self.report = RouterReport(
-                tokens=int(real.sum()), executions=0, routed_share=0.0, explored_share=0.0, mean_hardness=1.0
-            )
+            self._write_empty_report(real)
             hardness = torch.ones_like(hidden[..., 0])
             return BlockOutput(hidden + self.decode(features).reshape(hidden.shape), hardness=hardness)
         predicted = torch.sigmoid(self.predict(normed.detach())).flatten()
@@ -149,14 +147,15 @@ class QuantumRouter(Block):
         visited = routed
         if self.training and self.config.exploration > 0:
             visited = routed | ((torch.rand(len(angles), device=angles.device) < self.config.exploration) & real)
-        index = visited.nonzero().squeeze(1)
+        index = places(visited)
         measured = self.core.hardness(angles[index])
-        delta = gate[index, None] * (self.core(angles[index]) - features[index])
+        delta = (gate * visited)[index, None] * (self.core(angles[index]) - features[index])
         blended = features.index_add(0, index, delta)
         update = self.decode(blended).reshape(hidden.shape)
-        hardness = predicted.detach().masked_scatter(routed, measured[routed[index]])
+        hardness = torch.where(routed, predicted.detach().index_copy(0, index, measured), predicted.detach())
         self._write_report(real, routed, index, hardness, delta, update)
-        loss = self._loss(predicted[index], measured.detach(), gate[real]) if self.training else None
+        error = (predicted[index] - measured.detach()) * visited[index]
+        loss = self._loss(error, visited, gate, real) if self.training else None
         shape = hidden.shape[:2]
         return BlockOutput(hidden + update, (), hardness.reshape(shape), routed.reshape(shape), loss)
 
@@ -165,13 +164,19 @@ class QuantumRouter(Block):
         soft = torch.sigmoid((predicted.detach() - self.threshold) / _TEMPERATURE)
         return routed.to(soft.dtype) + (soft - soft.detach())
 
-    def _loss(self, predicted: Tensor, measured: Tensor, gate: Tensor) -> Tensor:
+    def _loss(self, error: Tensor, visited: Tensor, gate: Tensor, real: Tensor) -> Tensor:
         """Squared error of the hardness predictor, and squared distance of the routed share from the budget."""
-        error = (predicted - measured).square().sum() / max(1, len(measured))
-        excess = (gate.sum() / max(1, len(gate)) - self.config.budget).square()
-        return self.config.hardness_weight * error + self.config.budget_weight * excess
+        square = error.square().sum() / visited.sum().clamp(min=1)
+        excess = ((gate * real).sum() / real.sum().clamp(min=1) - self.config.budget).square()
+        return self.config.hardness_weight * square + self.config.budget_weight * excess
 
-    @torch.no_grad()
+    @writes_report
+    def _write_empty_report(self, real: Tensor) -> None:
+        self.report = RouterReport(
+            tokens=int(real.sum()), executions=0, routed_share=0.0, explored_share=0.0, mean_hardness=1.0
+        )
+
+    @writes_report
     def _write_report(
         self, real: Tensor, routed: Tensor, index: Tensor, hardness: Tensor, delta: Tensor, update: Tensor
     ) -> None:

@@ -13,7 +13,7 @@ from backends.base import Backend
 from circuits import Circuit, PauliSum, Weight, Z
 from circuits._check import integer
 from circuits.library import angle_encoding, kicked_ising
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens, writes_report
 from qlm.controls import CircuitCore, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
 from qlm.floquet.disorder import draw_disorder
@@ -150,7 +150,7 @@ class TimeCrystal(Block):
         self._write_report(before.detach(), after.detach(), update.detach())
         return update
 
-    @torch.no_grad()
+    @writes_report
     def _write_report(self, before: Tensor, after: Tensor, update: Tensor) -> None:
         power = float(before.square().sum())
         changed = self.decode((after - before).to(update.dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
+from qlm.blocks.base import Block, BlockOutput, Context, real_tokens, writes_report
 from qlm.fields import check_types
 from tensornet import TTLinear
 from tensornet.rank_schedule import RankBudget, apply_by_rank, nested_ranks, rank_straight_through
@@ -118,7 +118,13 @@ class TTFeedForward(Block):
         return ranks, soft
 
     def _apply_at(self, normed: Tensor, ranks: Tensor) -> Tensor:
-        """The update of tokens (..., d) at their ranks (...): both maps and what is between them, rank by rank."""
+        """The update of tokens (..., d) at their ranks (...): both maps and what is between them, rank by rank.
+
+        A compiled graph computes every rank for every token, since it cannot group them.
+        """
+        if torch.compiler.is_compiling():
+            every = [(self._at_rank(normed, rank), (ranks == rank)[..., None]) for rank in self.config.ranks]
+            return torch.stack([torch.where(here, update, 0) for update, here in every]).sum(0)
         update = apply_by_rank(self._at_rank, normed.reshape(-1, normed.shape[-1]), ranks.flatten())
         if update is None:  # no tokens: the weights are still touched, so that distributed training does not hang
             return self._at_rank(normed, None)
@@ -132,13 +138,18 @@ class TTFeedForward(Block):
     ) -> Tensor:
         """The update, with the straight-through gradient of the routed tokens' soft level; the value is unchanged."""
         table = torch.tensor(self.config.ranks, device=ranks.device)
+        if torch.compiler.is_compiling():
+            with torch.no_grad():
+                next_ranks = table[(torch.searchsorted(table, ranks) + 1).clamp(max=len(table) - 1)]
+                y_high = self._apply_at(normed, next_ranks)
+            return rank_straight_through(update, y_high, torch.where(routed, soft, soft.detach()))
         higher = table[(torch.searchsorted(table, ranks[routed]) + 1).clamp(max=len(table) - 1)]
         with torch.no_grad():
             y_high = self._apply_at(normed[routed], higher)
         graded = rank_straight_through(update[routed], y_high, soft[routed])
         return update.masked_scatter(routed[..., None].expand_as(update), graded)
 
-    @torch.no_grad()
+    @writes_report
     def _write_report(self, ranks: Tensor, real: Tensor) -> None:
         counts = [(rank, int((ranks == rank).sum())) for rank in self.config.ranks]
         layers = (self.up, self.down)

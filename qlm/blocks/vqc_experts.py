@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from backends.base import Backend
 from circuits import Circuit
 from circuits.library import vqc_router
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, update_tokens, writes_report
 from qlm.controls import check_mode
 from qlm.experts.base import Expert, ExpertShape, expert_class
 from qlm.experts.choice import Choice, LoadBalance, apply_chosen, choose
@@ -160,7 +160,7 @@ class VQCExperts(Block):
         update = routed
         for expert in _held(self.shared):
             update = update + expert(tokens)
-        self._write_report(routing, counts.tolist(), routed, update)
+        self._write_report(routing, counts, routed, update)
         return update.to(real.dtype)
 
     def _route(self, tokens: Tensor) -> tuple[Routing, Choice]:
@@ -171,9 +171,9 @@ class VQCExperts(Block):
         routing = renormalise(self.router(self._angles(tokens)))
         return routing, choose(routing.g, balance.bias, config.top_k, config.mass)
 
-    @torch.no_grad()
-    def _write_report(self, routing: Routing, counts: list[int], routed: Tensor, update: Tensor) -> None:
-        n = len(routing.g)
+    @writes_report
+    def _write_report(self, routing: Routing, load: Tensor, routed: Tensor, update: Tensor) -> None:
+        n, counts = len(routing.g), load.tolist()
         circuit = self.router if isinstance(self.router, CircuitRouter) else None
         self.report = VQCExpertsReport(
             tokens=n,

@@ -61,12 +61,16 @@ def apply_chosen(experts: Sequence[Callable[[Tensor], Tensor]], x: Tensor, choic
     """Return ``sum_i w_i E_i(x)`` (n, d) over each token's kept experts; only those are computed.
 
     Tokens (n, d) are packed by expert, each expert is called once on its own (also on none, which touches its
-    parameters), and what comes back is scattered to the tokens.
+    parameters), and what comes back is scattered to the tokens. A compiled graph, which cannot pack, computes all.
 
     >>> choice = Choice(torch.tensor([[1, 0]]), torch.tensor([[0.5, 0.5]]), torch.tensor([[True, False]]))
     >>> apply_chosen([torch.neg, torch.exp], torch.zeros(1, 2), choice)
     tensor([[0.5000, 0.5000]])
     """
+    if torch.compiler.is_compiling():
+        weights = torch.zeros(len(x), len(experts), dtype=choice.weights.dtype, device=x.device)
+        weights = weights.scatter_add(1, choice.experts, choice.weights * choice.kept)
+        return sum((weights[:, k, None] * expert(x) for k, expert in enumerate(experts)), torch.zeros_like(x))
     token, place = choice.kept.nonzero(as_tuple=True)
     order = choice.experts[token, place].argsort(stable=True)
     token, place = token[order], place[order]
