@@ -97,7 +97,7 @@ class Batch:
         """Spread the blocks over threads."""
         program, fused = self.program, self.fused
         arguments = (
-            (program.code, program.start, program.moves),
+            (program.code, program.start, program.moves, program.n_wires),
             (fused.planes, fused.rotations, fused.tables, fused.halves, fused.lane_axes),
             self.lane_angles,
             _NO_WORDS if words is None else (words.masks, words.n_diagonal),

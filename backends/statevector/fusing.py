@@ -87,7 +87,7 @@ def fuse(program, fixed, angles, planes, rotations, sides, halves, axes, lane_ax
         if row < code.shape[0]:
             is_matrix, k, lane, letter = code[row, 0] == MATRIX, code[row, 2], code[row, 3], code[row, 4]
         else:
-            k, lane, letter = start[row - code.shape[0]]
+            k, lane, letter, _ = start[row - code.shape[0]]
             is_matrix = k >= 0
         if is_matrix and lane >= 0:
             rotation(letter, 0.0, 1.0, gate)

@@ -11,6 +11,7 @@ import numba
 import numpy as np
 
 from backends.statevector import kernels as k
+from backends.statevector.lane_matrices import lane_matrix, lane_slopes, matrix_of, turn_slopes
 from backends.statevector.layout import load, read_bra, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
 from backends.statevector.readouts import DENSITY, NOTHING, read, unread
@@ -19,31 +20,16 @@ _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reass
 
 
 @_FAST
-def lane_matrix(u, turned, cos, sin, lanes, out):
-    """``cos U + sin turned`` per lane as (8, V)."""
-    for at in range(8):
-        entry, factor, turn = out[at], u[at], turned[at]
-        for v in range(lanes):
-            entry[v] = factor * cos[v] + turn * sin[v]
-
-
-@_FAST
-def prepare(re, im, start, matrices, turned, cos, sin, columns, lanes):
-    """Write the state after the first matrix of each wire."""
-    for wire in range(start.shape[0]):
-        number, lane = start[wire, 0], start[wire, 1]
-        for part in range(4):
-            at = 4 * (part // 2) + part % 2  # of the first column: entries 0, 1, 4, 5
-            out = columns[wire, part]
-            if number >= 0 and lane >= 0:
-                factor, turn, c, s = matrices[number, at], turned[number, at], cos[lane], sin[lane]
-                for v in range(lanes):
-                    out[v] = factor * c[v] + turn * s[v]
-            else:
-                value = matrices[number, at] if number >= 0 else (1.0 if part == 0 else 0.0)
-                for v in range(lanes):
-                    out[v] = value
-    k.product(re, im, columns, start.shape[0], lanes)
+def prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, u, lanes):
+    """Write the product state after the first matrices of each wire."""
+    columns[:] = 0
+    columns[:, 0] = 1
+    flat = columns.reshape(-1)
+    for row in start:
+        matrix_of(row, matrices, turned, lane_cos, lane_sin, lanes, u)
+        at = 4 * lanes * row[3]
+        k.matrix_lanes(flat[at : at + 2 * lanes], flat[at + 2 * lanes : at + 4 * lanes], 2 * lanes, lanes, lanes, u)
+    k.product(re, im, columns, columns.shape[0], lanes)
 
 
 @_FAST
@@ -56,9 +42,9 @@ def forward(planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lane
     sources, _ = moves
     matrices, turned, (rotations, tables, halves) = fused[0][0], fused[0][2], fused[1:4]
     columns, u, cos, sin, _ = scratch
-    n_amplitudes = 1 << start.shape[0]
+    n_amplitudes = 1 << columns.shape[0]
     size = n_amplitudes * lanes
-    prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, lanes)
+    prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, u, lanes)
     for i in range(code.shape[0]):
         operation, a, b, c, d, e = code[i]
         if operation == MATRIX:
@@ -95,29 +81,16 @@ def word_angle(halves, lane_cos, lane_sin, which, of_lanes, cos, sin):
 
 @_FAST
 def backward(
-    planes,
-    bra,
-    code,
-    start,
-    moves,
-    fused,
-    lane_cos,
-    lane_sin,
-    scratch,
-    lanes,
-    words,
-    cotangents,
-    slopes,
-    out,
-    by_angle,
+    planes, bra, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, cotangents, slopes, out, by_angle
 ):
     """Uncompute a program on state and bra; add to ``slopes`` (m, 3) of matrices, ``out`` (l, V), ``by_angle`` (a,)."""
     re, im, sre, sim = planes
     bre, bim = bra
     _, targets = moves
     inverses, turned_inverses, (rotations, tables, halves, lane_axes) = fused[0][1], fused[0][3], fused[1:]
-    _, u, cos, sin, three = scratch
-    n_amplitudes = 1 << start.shape[0]
+    columns, u, cos, sin, three = scratch
+    n_wires = columns.shape[0]
+    n_amplitudes = 1 << n_wires
     size = n_amplitudes * lanes
     for i in range(code.shape[0] - 1, -1, -1):
         operation, a, b, c, d, e = code[i]
@@ -160,24 +133,25 @@ def backward(
             k.word(bre, bim, n_amplitudes, lanes, a, b, e + 2, cos, sin)
         else:
             observe(re, im, bre, bim, sre, words, cotangents, a * words[0].shape[0], lanes)
-    for wire in range(start.shape[0]):
-        number, lane = start[wire, 0], start[wire, 1]
-        m = lanes << (start.shape[0] - 1 - wire)
-        if number >= 0 and lane < 0:
+    for row in range(start.shape[0] - 1, -1, -1):
+        number, lane, _, wire = start[row]
+        m = lanes << (n_wires - 1 - wire)
+        is_first = row == 0 or start[row - 1, 3] != wire
+        is_last = row == start.shape[0] - 1 or start[row + 1, 3] != wire
+        if lane < 0 and is_first and is_last:
             gx, gy, gz = k.slopes(re, im, bre, bim, size, m)
             slopes[number, 0], slopes[number, 1], slopes[number, 2] = gx, gy, gz
-        elif number >= 0:
+            continue
+        if is_last:
             k.slopes_lanes(re, im, bre, bim, size, m, lanes, three)
+        if lane >= 0:
             lane_slopes(three, lane_axes[number], slopes[number], out[lane])
-
-
-@_FAST
-def lane_slopes(three, axis, slopes, out):
-    """Slopes (3, V) of one matrix: along the lane angle's axis per lane, and summed for the shared gates."""
-    for v in range(three.shape[1]):
-        out[v] += axis[0] * three[0, v] + axis[1] * three[1, v] + axis[2] * three[2, v]
-        for p in range(3):
-            slopes[p] += three[p, v]
+        else:
+            for p in range(3):
+                slopes[number, p] = np.sum(three[p])
+        if not is_first:
+            matrix_of(start[row], fused[0][0], fused[0][2], lane_cos, lane_sin, lanes, u)
+            turn_slopes(three, u)
 
 
 @_FAST
@@ -227,9 +201,8 @@ def run(first, last, program, fused, lane_angles, words, reading, values, states
     of them empty: results on the way forth, cotangents on the way back. There ``slopes`` are added up: of matrices
     (b, m, 3), of lanes (B, l), of shared angles (b, a).
     """
-    code, start, moves = program
+    code, start, moves, n_wires = program
     of_matrices, of_lanes, of_angles = slopes
-    n_wires = start.shape[0]
     size = lanes << n_wires
     planes = (empty(values, size), empty(values, size), empty(values, size), empty(values, size))
     bra = (empty(values, size * is_backward), empty(values, size * is_backward))

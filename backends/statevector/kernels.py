@@ -267,13 +267,13 @@ def slopes_lanes(re, im, bra_re, bra_im, size, m, lanes, out):
 
 @_FAST
 def product(re, im, columns, n_wires, lanes):
-    """Write the product state of the wires' first columns (n, 4, V): amplitudes of 0 and of 1, real and imaginary."""
+    """Write the product state of the wires' own (n, 4, V): real parts of both amplitudes, then imaginary ones."""
     for v in range(lanes):
-        re[v], im[v] = columns[0, 0, v], columns[0, 1, v]
-        re[lanes + v], im[lanes + v] = columns[0, 2, v], columns[0, 3, v]
+        re[v], im[v] = columns[0, 0, v], columns[0, 2, v]
+        re[lanes + v], im[lanes + v] = columns[0, 1, v], columns[0, 3, v]
     n_amplitudes = 2
     for wire in range(1, n_wires):
-        e0, f0, e1, f1 = columns[wire, 0], columns[wire, 1], columns[wire, 2], columns[wire, 3]
+        e0, f0, e1, f1 = columns[wire, 0], columns[wire, 2], columns[wire, 1], columns[wire, 3]
         for k in range(n_amplitudes - 1, -1, -1):
             s, t = re[k * lanes : (k + 1) * lanes], im[k * lanes : (k + 1) * lanes]
             r0, i0 = re[2 * k * lanes : (2 * k + 1) * lanes], im[2 * k * lanes : (2 * k + 1) * lanes]

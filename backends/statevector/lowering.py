@@ -2,9 +2,9 @@
 
 What depends on numbers (angles, and constants, which are angles too) stays out, so that circuits which differ in
 numbers alone share one program. Passes: ops outside the light cone of what is observed are dropped; gates on one wire
-are fused to one 2x2 matrix per run; the first matrix of each wire prepares a product state; runs of CNOT, CZ, SWAP (and
-X, Z between them) become one permutation of amplitudes with signs, and the last of them moves onto the observables;
-permutations take up the diagonal sides of the matrices around them (``phases``).
+are fused to one 2x2 matrix per run; the first matrices of each wire prepare a product state; runs of CNOT, CZ, SWAP
+(and X, Z between them) become one permutation of amplitudes with signs, and the last of them moves onto the
+observables; permutations take up the diagonal sides of the matrices around them (``phases``).
 
 Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's number.
 """
@@ -50,7 +50,7 @@ class _Lowering:
     sweeps: dict[tuple[Gate, ...], int] = field(default_factory=dict)
     open: list[Gate] = field(default_factory=list)
     pending: dict[int, list[Factor]] = field(default_factory=dict)
-    start: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    start: list[tuple[int, int, int, int]] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
     n_times: int = 0
 
@@ -94,10 +94,9 @@ class _Lowering:
         number = len(self.matrices)
         self.matrices.append(run)
         if wire not in self.touched and not self.n_times:
-            self.start[wire] = (number, lane, letter)
+            self.start.append((number, lane, letter, wire))
         else:
             self.code.append((MATRIX, self.bit(wire), number, lane, letter, 0))
-        self.touched.add(wire)
 
     def measure(self) -> None:
         self.code.append((MEASURE, self.n_times, 0, 0, 0, 0))
@@ -250,7 +249,7 @@ def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle 
 def _assemble(state: _Lowering, sweep: tuple[Gate, ...] = (), diagonal: bool = False) -> Program:
     counts = np.cumsum([0, *(len(run) for run in state.matrices)])
     factors = [(factor.letter, factor.which) for run in state.matrices for factor in run]
-    start = [state.start.get(wire, (-1, -1, 0)) for wire in range(state.n_wires)]
+    start = sorted(state.start, key=lambda row: row[3])
     moved = [permutation(gates, state.n_wires) for gates in state.sweeps]
     size = 2**state.n_wires
     code, diagonals, tables = split(state.code, diagonal)
@@ -259,7 +258,7 @@ def _assemble(state: _Lowering, sweep: tuple[Gate, ...] = (), diagonal: bool = F
     return Program(
         state.n_wires,
         np.array(code, dtype=np.int64).reshape(-1, 6),
-        np.array(start, dtype=np.int64),
+        np.array(start, dtype=np.int64).reshape(-1, 4),
         np.array(factors, dtype=np.int64).reshape(-1, 2),
         counts.astype(np.int64),
         is_split,

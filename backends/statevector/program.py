@@ -55,7 +55,7 @@ class Program:
     - MEASURE: number of the time, 0, 0, 0, 0;
     - CNOT, CZ: masks of the control and of the target, 0, 0, 0.
 
-    ``start`` (n, 3): per wire the matrix that acts on |0> (or -1), its lane angle (or -1) and letter. ``factors``
+    ``start`` (c, 4): matrices that act on |0>, in order wire by wire: lane angle (or -1), letter and wire. ``factors``
     (g, 2): letter and which, of the shared gates in a matrix, ``bounds`` (m + 1,) where each matrix's begin. ``split``
     (m,): whether a matrix became a ROTATE, whose ``diagonals`` (d, 4) went into tables. ``sources`` and ``targets``
     (p, N): amplitude k comes from ``sources[k]``, amplitude k goes to ``targets[k]``; ``signs`` (p, N) of amplitude k

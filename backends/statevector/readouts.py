@@ -194,7 +194,7 @@ def entropy(kind, rho, out):
     if kind == RENYI2:
         purity(rho, out)
     for v in range(rho.shape[3]):
-        total = -math.log(out[v]) if kind == RENYI2 else out[v] * 0
+        total = -math.log(out[v]) if kind == RENYI2 else rho.dtype.type(0)
         for i in range(size if kind == VON_NEUMANN else 0):
             p = rho[i, i, 0, v]
             if p > floor:
