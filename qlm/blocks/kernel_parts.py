@@ -101,7 +101,12 @@ class KernelLayer(QuantumLayer):
 
 
 def _states(
-    backend: Backend, circuit: Circuit, options: tuple[Any, ...], inputs: Tensor, weights: Tensor, seed: int | None  # noqa: ARG001 (an Estimator's signature)
+    backend: Backend,
+    circuit: Circuit,
+    options: tuple[Any, ...],  # noqa: ARG001 (an Estimator's signature)
+    inputs: Tensor,
+    weights: Tensor,
+    seed: int | None,  # noqa: ARG001 (an Estimator's signature)
 ) -> Estimate:
     """States as rows ``[Re | Im]``."""
     values = backend.state(circuit, inputs, weights).values
