@@ -8,11 +8,12 @@ jittered pauses.
 from typing import Any
 from urllib.parse import urlsplit
 
-from qiskit_ibm_runtime.ibm_backend import IBMBackend
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 from urllib3.util import Retry
+
+from backends.extras import require
 
 _TROUBLE = (500, 502, 503, 504, 520, 521, 522, 524)
 _SECONDS = 60.0
@@ -57,7 +58,7 @@ class Gate(HTTPAdapter):
 def guarded(device: Any) -> Gate:
     """Put a gate between a device and its service, and return it; a device without a service has nothing to guard."""
     gate = Gate()
-    if isinstance(device, IBMBackend):
+    if isinstance(device, require("ibm", "qiskit_ibm_runtime", "qiskit").IBMBackend):
         service = device.service
         clients = (service._active_api_client, *service._api_clients.values(), device._api_client)
         for client in clients:
