@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 STAMP_DEV := .venv/.stamp-dev
+STAMP_BENCH := .venv/.stamp-bench
 STAMP_DOCS := .venv/.stamp-docs
 # What `make run` needs, and what the other targets install on top. The extras triton and data are left out, because no
 # test needs them; `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
@@ -12,10 +13,10 @@ DEV_EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench backends-table docs clean
+.PHONY: help run test lint bench bench-statevector soak backends-table docs clean
 
 help: ## print the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## train the small hybrid model and its twin, print the table; options: make run ARGS="--seeds 5"
 	$(BIN)/python -m qlm.mainjob $(ARGS)
@@ -31,9 +32,17 @@ lint: $(STAMP_DEV) ## style, types and the import rules
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-BENCHMARKS := scan tt_linear mps statevector components kernel_attention time_crystal entropy ranks born_head
+BENCHMARKS := scan selective_scan tt_linear mps components kernel_attention time_crystal entropy ranks born_head
 bench: $(STAMP_DEV) ## run all benchmarks; some of them: make bench BENCHMARKS="scan mps"
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+
+bench-statevector: $(STAMP_BENCH) ## the simulator beside its peers, into benchmarks/results
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.statevector $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.wide_states
+
+soak: $(STAMP_DEV) ## ten minutes of random circuits, and 200 processes killed while they carry a job
+	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.soak_ledger
 
 backends-table: $(STAMP_DEV) ## measure every backend against dense matrices and write README's table of them
 	$(BIN)/python -m backends.conformance.table README.md
@@ -58,6 +67,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(STAMP_DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(DEV_EXTRAS)]"
+	$(BIN)/python -m backends.statevector.compile --large
+	$(BIN)/python -m classical_kernels.compile
+	@touch $@
+
+$(STAMP_BENCH): $(STAMP_DEV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	@touch $@
 
 $(STAMP_DOCS): $(STAMP_DEV)
