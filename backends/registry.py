@@ -28,6 +28,7 @@ BACKENDS: dict[str, Entry] = {
     "pennylane": Entry("backends.pennylane_device", "PennyLane", "pennylane"),
     "quimb": Entry("backends.quimb_mps", "QuimbMPS", "tensornet"),
     "quimb:exact": Entry("backends.quimb_exact", "QuimbExact", "tensornet"),
+    "dask": Entry("backends.dask", "Dask", "dask"),
 }
 """The shipped backends: one line each."""
 

@@ -19,6 +19,7 @@ NEEDS = {
     "qiskit": ("qiskit", "qiskit_aer", "qiskit_ibm_runtime"),
     "pennylane": ("pennylane",),
     "tensornet": ("quimb", "cotengra"),
+    "dask": ("distributed",),
 }
 """What has to be importable for each extra."""
 VARIANTS = {
@@ -29,6 +30,7 @@ VARIANTS = {
         "aer:density_matrix?noise=readout:0.02,depolarising_2q:0.01",
         "aer?noise=fake_manila&shots=4096",
     ),
+    "dask": ("dask?workers=2",),
     "ibm": ("ibm:fake_manila",),
     "pennylane": ("pennylane", "pennylane:lightning.qubit", "pennylane:default.mixed", "pennylane?shots=4096"),
     "quimb": ("quimb:mps", "quimb:permmps?max_bond=4"),
