@@ -13,6 +13,8 @@ from qlm.heads.base import Head
 BLOCKS: dict[str, str] = {
     "grover_memory": "qlm.blocks.grover_memory:GroverMemory",
     "harmonic": "qlm.blocks.harmonic:Harmonic",
+    "harmonic_qubits": "qlm.blocks.harmonic_qubits:HarmonicQubits",
+    "harmonic_spiking": "qlm.blocks.harmonic_spiking:HarmonicSpiking",
     "kernel_attention": "qlm.blocks.kernel_attention:KernelAttention",
     "mamba": "qlm.blocks.mamba:Mamba",
     "quantum_router": "qlm.blocks.quantum_router:QuantumRouter",

@@ -51,7 +51,8 @@ def slow(block: Harmonic, row: Array) -> tuple[Array, Array]:
         a = sigmoid(decay_map @ u + decay_bias).reshape(n_levels, width)
         before, error = levels.copy(), value_map @ u
         for k in range(n_levels):
-            levels[k] = a[k] * before[k] + (1 - a[k]) * error
+            if len(out) % block.periods[k] == block.periods[k] - 1:
+                levels[k] = a[k] * before[k] + (1 - a[k]) * error
             if k + 1 < n_levels:
                 error = levels[k] - gains[k] * before[k + 1]  # the upper level is one step behind
         gate = gate_map @ u
@@ -70,6 +71,38 @@ def test_block_equals_the_loop(taus: tuple[float, ...], taps: int, signal: str) 
         expected, final = slow(block, row)
         np.testing.assert_allclose(numbers(out), expected, atol=1e-12)
         np.testing.assert_allclose(numbers(levels), final, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_block_with_a_stride_equals_the_loop(stride: int) -> None:
+    """Upper levels move at every second and fourth token, or third and ninth; in one piece and in parts."""
+    block = harmonic(stride=stride)
+    assert block.periods == (1, stride, stride**2)
+    hidden = torch.randn(2, 23, 6, dtype=torch.float64)
+    expected = [slow(block, row) for row in hidden.numpy()]
+    for sizes in ((23,), (1, 4, 9, 9), (1,) * 23):
+        parts: list[Tensor] = []
+        state: tuple[Tensor, ...] = ()
+        for part in hidden.split(list(sizes), 1):
+            output = block(part, Context(state=state))
+            parts.append(output.hidden)
+            state = output.state
+        carried = list(state)
+        np.testing.assert_allclose(numbers(torch.cat(parts, 1)), [out for out, _ in expected], atol=1e-12)
+        np.testing.assert_allclose(numbers(carried[0]), [levels for _, levels in expected], atol=1e-12)
+        assert carried[2].tolist() == [[23 % stride**2]] * 2
+
+
+def test_time_scales_with_a_stride_stay_in_tokens() -> None:
+    block = Harmonic(3, HarmonicConfig(signal="raw", stride=4)).double().requires_grad_(False)
+    block.decay.weight.zero_()
+    block.convolution.get_parameter("bias").zero_()
+    for level, tau in enumerate((4, 32, 128)):
+        levels = torch.zeros(1, 3, 3, dtype=torch.float64)
+        levels[:, level] = 1
+        state = (levels, torch.zeros(1, 3, 3, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
+        after = block(torch.zeros(1, 64, 3, dtype=torch.float64), Context(state=state)).state[0][0, level]
+        assert float(after[0]) == pytest.approx(math.exp(-64 / tau), rel=1e-6)
 
 
 def test_single_precision_equals_the_loop() -> None:
@@ -189,3 +222,11 @@ def test_an_unknown_signal_is_refused() -> None:
 def test_bad_configs_are_refused(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="positive taus and taps >= 1"):
         HarmonicConfig(**config)
+
+
+@pytest.mark.parametrize("stride", [0, -1, 2**11])
+def test_a_bad_stride_is_refused(stride: int) -> None:
+    with pytest.raises(
+        ValueError, match="stride of at least 1 whose top level moves every 1048576 tokens or more often"
+    ):
+        HarmonicConfig(stride=stride)

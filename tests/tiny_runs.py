@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from qlm.config import QLMConfig
-from qlm.data import Corpus, load_corpus
+from qlm.data import Corpus, RandomByteWindows, load_corpus
+from qlm.modeling import QLMForCausalLM
 from qlm.recipe import Plan, TrainingRecipe
 
 BLOCKS = [
@@ -34,6 +35,24 @@ def tiny_recipe(**changes: Any) -> TrainingRecipe:
 
 def tiny_plan(quantum: str = "circuit", **changes: Any) -> Plan:
     return Plan(tiny_config(quantum), python_docs(), tiny_recipe(**changes))
+
+
+def losses_on_text(
+    model: QLMForCausalLM, steps: int, context: int = 32, batch: int = 8, learning_rate: float = 1e-2
+) -> list[float]:
+    """Losses (nats per byte) of training steps on windows of the embedded corpus; the model stays in training mode."""
+    windows = RandomByteWindows(python_docs().train, context=context, n_windows=batch * steps, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    model.train()
+    losses = []
+    for step in range(steps):
+        items = [windows[batch * step + k] for k in range(batch)]
+        loss = model(**{name: torch.stack([item[name] for item in items]) for name in ("input_ids", "labels")}).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 class At(TrainerCallback):

@@ -41,7 +41,7 @@ class HarmonicConfig:
             raise ValueError(unknown("harmonic signal", self.signal, SIGNALS))
         if not self.taus or min(self.taus) <= 0 or self.taps < 1:
             raise ValueError(f"harmonic expects positive taus and taps >= 1, got {self.taus} and {self.taps}.")
-        if not 1 <= self.stride ** (len(self.taus) - 1) <= _LONGEST_PERIOD:
+        if self.stride < 1 or self.stride ** (len(self.taus) - 1) > _LONGEST_PERIOD:
             raise ValueError(
                 f"harmonic expects a stride of at least 1 whose top level moves every {_LONGEST_PERIOD} tokens or more "
                 f"often, got {self.stride} with {len(self.taus)} levels; change either."

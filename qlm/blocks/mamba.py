@@ -54,8 +54,8 @@ class Mamba(Block):
     ``x, z = W_i norm(h)``; u is a causal depthwise convolution of x with SiLU, ``B, C`` (b, l, n) and the steps
     ``delta = softplus(W_d W_r u + c)`` are maps of it; then ``s_t = exp(delta_t A) s_{t-1} + delta_t B_t u_t`` (with
     "zoh" the exact ``(exp(delta_t A) - 1) / A B_t u_t``) and ``y_t = C_t . s_t + D u_t``. A starts at -1, ..., -n
-    in each channel, D at 1, steps at 0.001 to 0.1, so that channels remember 10 to 1000 tokens. State: s (b, e, n) and the
-    last inputs of the convolution (b, c - 1, e), constant in the length; left padding moves neither. Cost: O(l e (d +
+    in each channel, D at 1, steps at 0.001 to 0.1, so that channels remember 10 to 1000 tokens. State: s (b, e, n), the
+    last inputs of the convolution (b, c - 1, e): constant in the length; left padding moves neither. Cost: O(l e (d +
     n)), see ``selective_scan``.
 
     Source: Gu & Dao 2023, arXiv:2312.00752, section 3.4 and its reference initialisation.

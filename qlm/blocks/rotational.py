@@ -102,7 +102,8 @@ class Rotational(Block):
         mask = None if context.mask is None else real_tokens(hidden, context.mask)
         normed = self.norm(hidden)
         x, z = self.value_gate(normed).chunk(2, -1)
-        B, C = (self.selection_norm(one) for one in self.selection(normed).chunk(2, -1))
+        selected = self.selection(normed).to(self.selection_norm.weight.dtype)
+        B, C = (self.selection_norm(one) for one in selected.chunk(2, -1))
         dynamics = self.dynamics(normed)
         with torch.autocast(hidden.device.type, enabled=False):
             x, B, C, dynamics = (at_least_single(one) for one in (x, B, C, dynamics))
