@@ -37,6 +37,7 @@ def test_qlm_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """As written, in an empty folder; training alone is cut to a few steps."""
     pytest.importorskip("qiskit_ibm_runtime")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
     qlm = [command[1:] for command in commands() if command[0] == ".venv/bin/qlm"]
     assert len(qlm) >= 4
     for arguments in qlm:
