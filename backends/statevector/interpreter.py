@@ -14,7 +14,7 @@ from backends.statevector import kernels as k
 from backends.statevector.lane_matrices import lane_matrix, lane_slopes, matrix_of, turn_slopes
 from backends.statevector.layout import load, read_bra, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
-from backends.statevector.readouts import DENSITY, NOTHING, read, unread
+from backends.statevector.readouts import DENSITY, NOTHING, read
 
 _FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -229,8 +229,9 @@ def run(first, last, program, fused, lane_angles, words, reading, values, states
         if is_backward:
             load(values, at, columns, 0.0)
             read_bra(bra, states, at, lanes)
-            if kind != NOTHING:
-                unread(kind, order, planes[0], planes[1], bra, columns, work, lanes)
+        if kind != NOTHING:
+            read(kind, order, planes[0], planes[1], bra, columns, work, lanes, is_backward)
+        if is_backward:
             out[:] = 0
             backward(
                 planes,
@@ -251,8 +252,6 @@ def run(first, last, program, fused, lane_angles, words, reading, values, states
             )
             store(out, of_lanes, at)
         else:
-            if kind != NOTHING:
-                read(kind, order, planes[0], planes[1], columns, work, lanes)
             store(columns, values, at)
             write_states(planes, states, at, lanes)
 

@@ -26,44 +26,43 @@ _FAST = numba.njit(
 
 
 @_FAST
-def read(kind, order, re, im, values, work, lanes):
-    """Write what is read of the state to ``values``; ``work``: two matrices and an empty one."""
-    size, (rho, _, nothing) = order.shape[0], work
+def read(kind, order, re, im, bra, values, work, lanes, is_backward):
+    """Write what is read of the state to ``values``; or, for their cotangents, add ``G |psi>`` to the bra.
+
+    ``work``: two matrices and an empty one. One function for both ways, so that each kernel is compiled in once.
+    """
+    size, (rho, vectors, nothing) = order.shape[0], work
     if kind == PROBABILITIES:
-        probabilities(re, im, order, values, lanes)
-    elif kind == DENSITY:
-        density(re, im, order, values.reshape((size, size, 2, lanes)), lanes)
-    else:
-        density(re, im, order, rho, lanes)
-        if kind == VON_NEUMANN:
-            diagonalise(rho, nothing)
-        entropy(kind, rho, values[0])
+        if is_backward:
+            weigh(re, im, bra, order, values, lanes)
+        else:
+            probabilities(re, im, order, values, lanes)
+        return
+    matrix = values.reshape((size, size, 2, lanes)) if kind == DENSITY else rho
+    if kind != DENSITY or not is_backward:
+        density(re, im, order, matrix, lanes)
+    if kind == VON_NEUMANN:
+        diagonalise(matrix, vectors if is_backward else nothing)
+    if is_backward:
+        slope(kind, matrix, vectors, values[0])
+        apply(matrix, re, im, bra, order, lanes)
+    elif kind != DENSITY:
+        entropy(kind, matrix, values[0])
 
 
 @_FAST
-def unread(kind, order, re, im, bra, values, work, lanes):
-    """Add ``G |psi>`` to the bra, for the cotangents ``values`` of what was read."""
-    size = order.shape[0]
-    if kind == PROBABILITIES:
-        weigh(re, im, bra, order, values, lanes)
-    elif kind == DENSITY:
-        slope = values.reshape((size, size, 2, lanes))
-        symmetrise(slope)
-        apply(slope, re, im, bra, order, lanes)
+def slope(kind, matrix, vectors, factor):
+    """Turn a cotangent, or what an entropy was read of, into the Hermitian slope G; ``factor`` (V,): its cotangent."""
+    if kind == DENSITY:
+        symmetrise(matrix)
+    elif kind == VON_NEUMANN:
+        function(slopes(matrix, factor), vectors, matrix)
     else:
-        rho, vectors, _ = work
-        density(re, im, order, rho, lanes)
-        factor = values[0]
-        if kind == RENYI2:
-            square = vectors[0, 0, 0]
-            purity(rho, square)
-            for v in range(lanes):
-                factor[v] *= -2 / square[v]
-            scale(rho, factor)
-        else:
-            diagonalise(rho, vectors)
-            function(slopes(rho, factor), vectors, rho)
-        apply(rho, re, im, bra, order, lanes)
+        square = vectors[0, 0, 0]
+        purity(matrix, square)
+        for v in range(matrix.shape[3]):
+            factor[v] *= -2 / square[v]
+        scale(matrix, factor)
 
 
 @_FAST
