@@ -1,128 +1,240 @@
-"""The linear recurrence against the time to copy the bytes it must touch, and against a Python loop.
+"""The linear recurrence against the time to copy the bytes it must touch, and against its peers.
 
-    python -m benchmarks.scan
+    python -m benchmarks.scan --rounds 9
+    python -m benchmarks.scan --out scan.json
 
-One thread, float32. Floors: a copy that reads and writes as many bytes as the scan must: 12 an element forward (a, b,
-h), 20 more backward (a, h, grad_h, grad_a, grad_b). The candidates of a shape take turns, round after round, and each
-ratio is the median over the rounds of the ratio within a round, so that a neighbour's load falls on both sides. The
-kernels write to memory they have written before; the operator, like the loop, gets fresh memory at every call, which
-costs more than the scan once an output reaches 32 MiB (glibc then maps it anew each time): "fresh outputs alone" shows
-how much. `THP_MEM_ALLOC_ENABLE=1`, a setting of PyTorch, asks for huge pages and takes most of that away.
-Goal: kernel forward within 1.5 of its floor. A copy of this size writes past the cache, which compiled loops do not:
-they read each line before they write it, so that 16 / 12 forward and 28 / 20 backward is the least to expect.
+float32, one thread but where two are compared with one. Floor: a copy that reads and writes as many bytes as the scan
+must, 12 an element forward (a, b, h) and 20 more backward (a, h, grad_h, grad_a, grad_b). Candidates take turns, and
+what counts is the process's own time on the core, so that other work on the machine matters little (two threads: the
+time that passes, so that it matters much). Kernels write to memory they have written before; operators, like the peers,
+get fresh memory at every call. Peers: a Python loop, `torch._higher_order_ops.associative_scan` compiled, and
+mambapy's `pscan` (`pip install --no-deps mambapy`); one that is missing or fails is named with its reason.
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
+import json
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.statevector.timing import Figure, interleaved
 from classical_kernels import scan, scan_reference
 from classical_kernels.linear_scan.kernels import backward_blocks, forward_blocks
+from classical_kernels.memory import flat_array
+from classical_kernels.threads import run_blocks
 
 SHAPES = ((4, 4096, 512), (1, 16384, 1024))  # batch, sequence, channels
-ROUNDS = 9
-LOOP_ROUNDS = 3
+OUT = Path(__file__).resolve().parent / "results" / "scan.json"
+Step = Callable[[], Any]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9, help="rounds in which the candidates take turns")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the figures go, as JSON")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    figures = []
     for shape in SHAPES:
-        measure(shape)
+        figures += against_copies(shape, arguments.rounds)
+    figures += against_peers(SHAPES[0], arguments.rounds)
+    figures += variants(arguments.rounds)
+    write(arguments.out, figures)
 
 
-def measure(shape: tuple[int, int, int]) -> None:
-    """Assert, time and print everything for one shape."""
-    a, b, h0 = torch.rand(shape), torch.randn(shape), torch.randn(shape[0], shape[2])
-    grad_h = torch.randn(shape)
-    check(a, b, h0, grad_h)
-    forward, backward = kernels(a, b, h0, grad_h)
-    forward_floor, backward_floor = copy(12 * a.numel()), copy(20 * a.numel())
-    both_floor = copy(32 * a.numel())
-    print(f"{shape[0]} x {shape[1]} x {shape[2]}, float32, one thread, {torch.__version__}")
-    report("kernel forward / copy", compare(forward, forward_floor, ROUNDS))
-    report("kernel backward / copy", compare(backward, backward_floor, ROUNDS))
-    report("operator forward+backward / copy", compare(train(scan, a, b, h0, grad_h), both_floor, ROUNDS))
-    report("fresh outputs alone / copy", compare(fill(shape), both_floor, ROUNDS))
-    report("loop forward+backward / copy", compare(train(scan_reference, a, b, h0, grad_h), both_floor, LOOP_ROUNDS))
+def against_copies(shape: tuple[int, int, int], rounds: int) -> list[Figure]:
+    """Kernels and operator over the floor, after their results were compared with the loop's."""
+    operands, grad_h = draw(shape)
+    check(operands, grad_h)
+    forward, backward = kernels(operands, grad_h)
+    n = grad_h.numel()
+    steps = {
+        "forward": forward, "backward": backward, "operator": train(scan, operands, grad_h),
+        "outputs": lambda: [torch.ones(shape) for _ in range(3)],
+        "copy 12": copy(12 * n), "copy 20": copy(20 * n), "copy 32": copy(32 * n),
+    }  # fmt: skip
+    size, times = named(shape), measure(steps, rounds)
+    return [
+        ratio("kernel, forward", size, times, "forward", "copy 12", goal=1.2),
+        ratio("kernel, backward", size, times, "backward", "copy 20"),
+        ratio("operator, forward and backward", size, times, "operator", "copy 32", goal=3.0),
+        ratio("writing three fresh tensors", size, times, "outputs", "copy 32"),
+    ]
 
 
-def check(a: Tensor, b: Tensor, h0: Tensor, grad_h: Tensor) -> None:
-    """Assert that the operator equals the loop bit for bit, with its gradients."""
-    for ours, theirs in zip(scan(a, b, h0), scan_reference(a, b, h0), strict=True):
-        assert torch.equal(ours, theirs)
-    ours, theirs = train(scan, a, b, h0, grad_h)(), train(scan_reference, a, b, h0, grad_h)()
+def against_peers(shape: tuple[int, int, int], rounds: int) -> list[Figure]:
+    """Forward and backward of each peer over ours."""
+    operands, grad_h = draw(shape)
+    ours = train(scan, operands, grad_h)
+    size, figures = named(shape), []
+    for name, peer in (("loop", scan_reference), ("associative_scan", associative()), ("mambapy pscan", pscan())):
+        if isinstance(peer, str):
+            figures.append(Figure("peer", size, name, None, 4.0, note=peer))
+            continue
+        theirs = train(peer, operands, grad_h)
+        for mine, other in zip(ours()[:2], theirs()[:2], strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3)
+        times = measure({"ours": ours, name: theirs}, min(rounds, 5))
+        figures.append(ratio("peer", size, times, name, "ours", goal=4.0, at_most=False))
+    return figures
+
+
+def variants(rounds: int) -> list[Figure]:
+    """Complex and bfloat16 against float32, two threads against one."""
+    shape = (2, 4096, 512)
+    real, complex_, low = (draw(shape, dtype) for dtype in (torch.float32, torch.complex64, torch.bfloat16))
+    steps = {}
+    for name, (operands, grad_h) in {"real": real, "complex": complex_, "bfloat16": low}.items():
+        forward, backward = kernels(operands, grad_h)
+        steps[name] = lambda forward=forward, backward=backward: (forward(), backward())
+    times = measure(steps, rounds)
+    drawn = draw((2, 4096, 1024))
+    wall = {f"{n_threads} threads": threaded(n_threads, drawn) for n_threads in (1, 2)}
+    threads = measure(wall, rounds, time.perf_counter)
+    return [
+        ratio("complex64 / float32", named(shape), times, "complex", "real", goal=2.2),
+        ratio("bfloat16 / float32", named(shape), times, "bfloat16", "real"),
+        ratio("two threads", named((2, 4096, 1024)), threads, "1 threads", "2 threads", goal=1.7, at_most=False),
+    ]
+
+
+def threaded(n_threads: int, drawn: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Step:
+    """The kernels, forward and backward, on memory that is there already, on so many threads."""
+    operands, grad_h = drawn
+    batch, seq_len, n_channels = grad_h.shape
+    ahead, back = arrays(operands, grad_h)
+    sizes = (seq_len, n_channels, False, n_channels)
+
+    def step() -> None:
+        run_blocks(lambda first, last: forward_blocks(*ahead, *sizes, first, last), batch, n_threads)
+        run_blocks(lambda first, last: backward_blocks(*back, *sizes, first, last), batch, n_threads)
+
+    return step
+
+
+def draw(
+    shape: tuple[int, int, int], dtype: torch.dtype = torch.float32
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """a, b, h0, and the gradient for h."""
+    base = dtype if dtype.is_complex else torch.float32
+    state = dtype if dtype.is_complex else torch.float32
+    a, b, grad_h = (torch.randn(shape, dtype=base) for _ in range(3))
+    return ((a / (1 + a.abs())).to(dtype), b.to(dtype), torch.randn(shape[0], shape[2], dtype=state)), grad_h.to(dtype)
+
+
+def check(operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> None:
+    """Assert that the operator equals the loop bit for bit, with its gradients, on the first 256 steps."""
+    a, b, h0 = operands
+    part = (a[:, :256], b[:, :256], h0)
+    assert all(map(torch.equal, scan(*part), scan_reference(*part)))
+    ours, theirs = (train(function, part, grad_h[:, :256])() for function in (scan, scan_reference))
     assert all(map(torch.equal, ours, theirs))
 
 
-def kernels(a: Tensor, b: Tensor, h0: Tensor, grad_h: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The two compiled kernels on memory that is there already; their results are those of the operator."""
-    batch, seq_len, n_channels = a.shape
+def arrays(operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> tuple[list[Any], list[Any]]:
+    """What the two kernels take, with results in memory that is there already."""
+    a, b, h0 = operands
     h, grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(a), torch.zeros_like(a)
     h_last, grad_last, grad_h0 = (torch.zeros_like(h0) for _ in range(3))
-    marks = torch.empty(0, dtype=torch.uint8)
+    marks = torch.zeros(0, dtype=torch.uint8)
+    ahead = [flat_array(one) for one in (a, b, h0, marks, h, h_last)]
+    return ahead, [flat_array(one) for one in (a, h0, marks, h, grad_h, grad_last, grad_a, grad_b, grad_h0)]
+
+
+def kernels(operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> tuple[Step, Step]:
+    """The two compiled kernels on one thread."""
+    batch, seq_len, n_channels = grad_h.shape
+    ahead, back = arrays(operands, grad_h)
     sizes = (seq_len, n_channels, False, n_channels, 0, batch)
-    ahead = [*(t.view(-1).numpy() for t in (a, b, h0, marks, h, h_last)), *sizes]
-    back = [*(t.view(-1).numpy() for t in (a, h0, marks, h, grad_h, grad_last, grad_a, grad_b, grad_h0)), *sizes]
-
-    def forward() -> None:
-        forward_blocks(*ahead)
-
-    def backward() -> None:
-        backward_blocks(*back)
-
-    forward()
-    backward()
-    assert torch.equal(h, scan(a, b, h0)[0])
-    assert all(map(torch.equal, (grad_a, grad_b, grad_h0), train(scan, a, b, h0, grad_h)()))
-    return forward, backward
+    return lambda: forward_blocks(*ahead, *sizes), lambda: backward_blocks(*back, *sizes)
 
 
-def train(function: Callable[..., tuple[Tensor, Tensor]], a: Tensor, b: Tensor, h0: Tensor, grad_h: Tensor):
+def train(function: Callable[..., Any], operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> Step:
     """A call that runs `function` forward and backward and returns the gradients for a, b, h0."""
-    leaves = [operand.clone().requires_grad_() for operand in (a, b, h0)]
-    return lambda: torch.autograd.grad(function(*leaves)[0], leaves, grad_h)
+    leaves = [operand.clone().requires_grad_() for operand in operands]
+    return lambda: torch.autograd.grad(function(*leaves)[0], leaves, grad_h, materialize_grads=True)
 
 
-def copy(n_bytes: int) -> Callable[[], object]:
+def associative() -> Callable[..., tuple[Tensor, ...]] | str:
+    """PyTorch's own scan, compiled for the CPU, which takes no initial state: that enters with the first step."""
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def combine(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return x[0] * y[0], x[1] * y[0] + y[1]
+
+    @torch.compile(dynamic=False)
+    def run(a: Tensor, b: Tensor, h0: Tensor) -> tuple[Tensor]:
+        b = torch.cat((b[:, :1] + a[:, :1] * h0.unsqueeze(1), b[:, 1:]), 1)
+        return (associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1],)
+
+    (a, b, h0), grad_h = draw((1, 8, 4))
+    try:
+        train(run, (a, b, h0), grad_h)()
+    except Exception as failure:  # noqa: BLE001 (whatever a peer fails with is its figure)
+        return f"{type(failure).__name__}: {str(failure).splitlines()[0]}"
+    return run
+
+
+def pscan() -> Callable[..., tuple[Tensor, ...]] | str:
+    """mambapy's parallel scan, on (batch, seq, channels, 1)."""
+    try:
+        from mambapy.pscan import pscan as peer  # pyright: ignore[reportMissingImports] (no dependency of ours)
+    except ImportError as missing:
+        return str(missing)
+
+    def run(a: Tensor, b: Tensor, h0: Tensor) -> tuple[Tensor]:
+        b = torch.cat((b[:, :1] + a[:, :1] * h0.unsqueeze(1), b[:, 1:]), 1)
+        return (peer(a.unsqueeze(-1), b.unsqueeze(-1)).squeeze(-1),)
+
+    return run
+
+
+def copy(n_bytes: int) -> Step:
     """A call that reads and writes `n_bytes` in all."""
     source = np.ones(n_bytes // 8, dtype=np.float32)
     target = np.zeros_like(source)
     return lambda: np.copyto(target, source)
 
 
-def fill(shape: tuple[int, int, int]) -> Callable[[], object]:
-    """A call that does nothing but allocate and write what the operator returns: h, grad_a, grad_b."""
-    return lambda: [torch.ones(shape) for _ in range(3)]
+def measure(steps: Mapping[str, Step], rounds: int, clock: Callable[[], float] = time.process_time) -> dict[str, Any]:
+    """Seconds of each step in each round."""
+    for step in steps.values():
+        step()  # compiles what has to be compiled
+    return interleaved(steps, rounds, clock)[1]
 
 
-def compare(ours: Callable[[], object], floor: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median ratio, and median seconds of both, over rounds in which the two take turns."""
-    ours()
-    floor()
-    times = [(seconds(ours), seconds(floor)) for _ in range(rounds)]
-    return (
-        statistics.median(mine / least for mine, least in times),
-        statistics.median(mine for mine, _ in times),
-        statistics.median(least for _, least in times),
+def ratio(
+    figure: str, size: str, times: Mapping[str, list[float]], upper: str, lower: str, goal: float | None = None,
+    at_most: bool = True,
+) -> Figure:  # fmt: skip
+    """The median over the rounds of a ratio within a round, printed."""
+    found = float(np.median(np.array(times[upper]) / np.array(times[lower])))
+    told = {name: 1e3 * float(np.median(times[name])) for name in (upper, lower)}
+    made = Figure(figure, size, f"{upper} / {lower}", found, goal, at_most, told, len(times[upper]))
+    print(made.line(), flush=True)
+    return made
+
+
+def named(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def write(out: Path, figures: list[Figure]) -> None:
+    """The figures and the machine they hold for, as JSON."""
+    machine = {"platform": platform.platform(), "processor": platform.machine(), "torch": torch.__version__}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(
+        json.dumps({"machine": machine, "figures": [figure.record() for figure in figures]}, indent=1) + "\n"
     )
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def report(name: str, result: tuple[float, float, float]) -> None:
-    ratio, ours, floor = result
-    print(f"  {name:34} {ratio:7.2f}   ({ours * 1e3:8.1f} ms / {floor * 1e3:6.1f} ms)", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ def ssd_reference(
     """
     inputs = checked_inputs(x, log_a, B, C, h0, resets, mask)
     h, outputs = inputs.h0, []
-    for t in range(x.shape[1]):
+    # Unbound, since the gradient of an indexed step would be a whole sequence.
+    steps = zip(*(rows.unbind(1) for rows in (inputs.x, inputs.log_a, inputs.B, inputs.C)), strict=True)
+    for t, (x_t, log_a_t, B_t, C_t) in enumerate(steps):
         if resets is not None:
             h = torch.where(resets[:, t, None, None, None], torch.zeros_like(h), h)
-        y, h = advance(inputs.x[:, t], inputs.log_a[:, t], inputs.B[:, t], inputs.C[:, t], h)
+        y, h = advance(x_t, log_a_t, B_t, C_t, h)
         outputs.append(y)
     y = torch.stack(outputs, 1) if outputs else inputs.x * inputs.log_a.unsqueeze(-1)  # empty, and known to autograd
     return y.to(x.dtype), h.clone()

@@ -34,12 +34,13 @@ def scan_reference(
     check_steps(a, "resets", resets)
     check_steps(a, "mask", mask)
     trailing = (-1, *(1,) * (a.dim() - 2))
-    order = range(a.shape[1] - 1, -1, -1) if reverse else range(a.shape[1])
+    rows = list(zip(a.unbind(1), b.unbind(1), strict=True))  # indexing would make each step's gradient a whole sequence
     states = []
-    for t in order:
+    for t in range(len(rows) - 1, -1, -1) if reverse else range(len(rows)):
+        a_t, b_t = rows[t]
         if resets is not None:
             state = torch.where(resets[:, t].view(trailing), torch.zeros_like(state), state)
-        following = a[:, t].to(state.dtype) * state + b[:, t].to(state.dtype)
+        following = a_t.to(state.dtype) * state + b_t.to(state.dtype)
         state = following if mask is None else torch.where(mask[:, t].view(trailing), following, state)
         states.append(state)
     if reverse:

@@ -36,11 +36,13 @@ def selective_scan_reference(
     inputs = checked_inputs(u, delta, A, B, C, D, h0, z, discretization, mask)
     check_steps(u, "resets", resets)
     h, outputs = inputs.h0, []
-    for t in range(u.shape[1]):
+    gates = (None,) * u.shape[1] if inputs.z is None else inputs.z.unbind(1)
+    # Unbound, since the gradient of an indexed step would be a whole sequence.
+    steps = zip(*(rows.unbind(1) for rows in (inputs.u, inputs.delta, inputs.B, inputs.C)), gates, strict=True)
+    for t, (u_t, delta_t, B_t, C_t, z_t) in enumerate(steps):
         if resets is not None:
             h = torch.where(resets[:, t, None, None], torch.zeros_like(h), h)
-        row = (inputs.u[:, t], inputs.delta[:, t], inputs.A, inputs.B[:, t], inputs.C[:, t])
-        y, h = advance(*row, h, inputs.D, None if inputs.z is None else inputs.z[:, t], discretization)
+        y, h = advance(u_t, delta_t, inputs.A, B_t, C_t, h, inputs.D, z_t, discretization)
         outputs.append(y)
     y = torch.stack(outputs, 1) if outputs else inputs.u * inputs.delta  # empty, and known to autograd
     return y.to(u.dtype), h.clone()
