@@ -4,6 +4,7 @@ import os
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from logging import CRITICAL
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ class ClusterError(ValueError):
 class Cluster:
     """Workers, connected to when first asked and again after the connection was lost; closed as the process ends.
 
-    ``address`` "local" starts ``workers`` processes (None: one for each core), each of which computes on one thread.
+    ``address`` "local" starts ``workers`` processes (None: one for each core), each of which computes on one thread; as
+    those of Dask itself they listen on the loopback device, to whoever is logged in. Not for forks of the process.
     """
 
     def __init__(self, address: str, workers: int | None) -> None:
         self.address, self.workers = address, workers
-        self._clients: dict[int, Client] = {}  # by process: a forked child cannot use its parent's, nor close it
+        self._client: Client | None = None
+        self._process = 0
 
     def size(self) -> int:
         """Return how many workers there are now; ClusterError where there are none."""
@@ -68,11 +71,14 @@ class Cluster:
             ) from error
 
     def _connected(self) -> "Client":
-        process = os.getpid()
-        client = self._clients.get(process)
-        if client is None or client.status in ("closing", "closed"):
-            client = self._clients[process] = self._connect()
-        return client
+        if self._client is not None and self._process != os.getpid():
+            raise ClusterError(
+                "backend 'dask' expects the process that connected to its workers, got a fork of it, whose threads are "
+                "gone; start processes by spawn."
+            )
+        if self._client is None or self._client.status in ("closing", "closed"):
+            self._client, self._process = self._connect(), os.getpid()
+        return self._client
 
     def _connect(self) -> "Client":
         from distributed import Client
@@ -111,11 +117,12 @@ def _started(workers: int | None) -> Any:
     from distributed import Scheduler, SpecCluster
     from distributed.deploy.subprocess import SubprocessWorker
 
-    local = {"host": "127.0.0.1", "dashboard": False}
+    own = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
     quiet = {"nthreads": 1, "memory_limit": 0, "silence_logs": "CRITICAL"}
-    worker = {"cls": SubprocessWorker, "options": {"worker_kwargs": {**local, **quiet}}}
+    worker = {"cls": SubprocessWorker, "options": {"worker_kwargs": {**own, **quiet}}}
     return SpecCluster(
-        scheduler={"cls": Scheduler, "options": {**local, "port": 0}},
+        scheduler={"cls": Scheduler, "options": {**own, "port": 0}},
         workers=dict.fromkeys(range(workers or CPU_COUNT), worker),
         name="qlm",
+        silence_logs=CRITICAL,  # pyright: ignore[reportArgumentType] -- it is a level, whatever its annotation says
     )
