@@ -214,7 +214,8 @@ def test_who_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backends.cluster._SECONDS", 0.3)
     with pytest.raises(ClusterError, match=r"^backend 'dask' expects a scheduler at '127\.0\.0\.1:9', got no answer"):
         Cluster("127.0.0.1:9", None).size()
-    with distributed.LocalCluster(0, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0") as empty:
+    here = {"processes": False, "protocol": "tcp", "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(n_workers=0, **here) as empty:
         cluster = Cluster(empty.scheduler_address, None)
         with pytest.raises(ClusterError, match=r"expects a worker at '.{,60}', got none in 0\.3 s"):
             cluster.size()
