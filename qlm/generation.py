@@ -1,10 +1,13 @@
 """Text from a model, byte by byte, at a constant cost per byte."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from qlm.modeling import QLMForCausalLM
+from qlm.state import RecurrentState
 from qlm.tokenizer import EOS_ID, PAD_ID, decode_bytes, encode_bytes
 
 
@@ -56,3 +59,44 @@ def generate_text(model: QLMForCausalLM, prompt: str, sampling: Sampling | None 
             **how,
         )
     return decode_bytes(made[0, ids.shape[1] :].tolist()).decode("utf-8", "replace")
+
+
+def generate_from(
+    model: QLMForCausalLM, state: RecurrentState, ids: Tensor, **options: Any
+) -> tuple[Tensor, RecurrentState]:
+    """Return what ``generate()`` says (b, n) after a kept state and the tokens ``ids`` (b, l), and the state after it.
+
+    The text behind the state is neither needed nor read again; the state given stays as it is, so that several
+    continuations may branch from it. Of what is said, the last token has not been read yet: begin with it to go on.
+    ``options`` are those of ``generate()``. Raises ValueError for no tokens, since one is needed to ask what follows,
+    for several samples of a row (repeat the rows, and the state's, instead), and what the model raises for a state
+    that does not fit.
+
+    >>> from qlm.config import QLMConfig
+    >>> model = QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}])).eval()
+    >>> state = model(torch.tensor([[1, 2, 3]]), use_cache=True).past_key_values.detach()
+    >>> said, after = generate_from(model, state, torch.tensor([[4]]), max_new_tokens=2, min_new_tokens=2)
+    >>> said.shape, state.seen, after.seen
+    (torch.Size([1, 2]), 3, 5)
+    """
+    if ids.ndim != 2 or not ids.shape[1]:
+        raise ValueError(
+            f"a continuation expects ids of shape (batch, at least 1), got {tuple(ids.shape)}; keep the last token of "
+            "the text back from the state."
+        )
+    if options.get("num_return_sequences", 1) != 1 or options.get("num_beams", 1) != 1:
+        raise ValueError(
+            "a continuation expects one sample of each row, got num_return_sequences or num_beams; repeat ids and the "
+            "state with batch_repeat_interleave."
+        )
+    carried, seen = state.fork(), state.seen
+    carried.seen = 0  # transformers leaves out as many ids as were seen: here none of them were
+    made: Any = model.generate(  # pyright: ignore[reportAttributeAccessIssue] -- transformers' protocol asks too much
+        ids,
+        attention_mask=torch.ones_like(ids),
+        past_key_values=carried,
+        return_dict_in_generate=True,
+        **{"pad_token_id": PAD_ID, **options},
+    )
+    carried.advance(seen)
+    return made.sequences[:, ids.shape[1] :], carried

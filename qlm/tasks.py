@@ -28,7 +28,7 @@ Task = Callable[[int, torch.Generator], TaskBatch]
 
 
 def parity(n_bits: int) -> Task:
-    """Return the task to tell, after each of ``n_bits`` random bits, whether the ones so far are odd: two tokens, 0 and 1.
+    """Return the task to tell, after each of ``n_bits`` random bits (tokens 0 and 1), whether the ones so far are odd.
 
     It needs a state that flips: a linear recurrence whose decays are positive cannot hold it at any length, one with
     negative or complex ones can (Grazzi et al. 2024, arXiv:2411.12537). Raises ValueError for fewer than one bit.

@@ -4,6 +4,7 @@ from typing import Any
 
 SMALL: dict[str, dict[str, Any]] = {
     "grover_memory": {"n_wires": 2},
+    "harmonic_qubits": {"taus": [4.0], "n_channels": 2},
     "kernel_attention": {"n_wires": 2, "depth": 1, "d_value": 8},
     "mamba": {"n_states": 3},
     "quantum_router": {"n_wires": 2, "depth": 1},

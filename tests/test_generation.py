@@ -3,15 +3,18 @@
 Axis legend: b batch, l sequence.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_blocks import SMALL
 from tiny_models import logits, tiny_ids, tiny_model
 from torch import Tensor
 from transformers import pipeline
 
-from qlm import ByteTokenizer, QLMForCausalLM
+from qlm import ByteTokenizer, QLMForCausalLM, RecurrentState
+from qlm.generation import generate_from
 
 PAD = 257
 
@@ -100,6 +103,43 @@ def test_generation_continues_from_a_kept_state(model: QLMForCausalLM) -> None:
         said = generate(model, ids, True, do_sample=False, past_key_values=state.fork())
         assert torch.equal(said, generate(model, ids, False, do_sample=False))
     assert state.seen == 20
+
+
+@pytest.mark.parametrize("kinds", [("harmonic", "quantum_router"), ("transformer",), ("mamba", "rotational")])
+def test_branches_from_a_saved_state_read_nothing_again(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    """Of a long text the state's file alone is kept: each branch says what it would after the whole text."""
+    model = tiny_model(blocks=[{"kind": kind, **SMALL.get(kind, {})} for kind in kinds]).double()
+    text = tiny_ids(2, 30)
+    shared: dict[str, Any] = {"do_sample": False, "suppress_tokens": [PAD]}
+    options = {"max_new_tokens": 7, "min_new_tokens": 7, **shared}
+    with torch.no_grad():
+        model(text, use_cache=True).past_key_values.save(tmp_path / "state")
+    state = RecurrentState.load(tmp_path / "state").to("cpu")
+    read: list[int] = []
+    handle = model.model.register_forward_pre_hook(lambda module, args: read.append(args[0].shape[1]))
+    for more in (tiny_ids(2, 1, 5), tiny_ids(2, 40, 6)):
+        said, after = generate_from(model, state, more, **options)
+        assert read == [more.shape[1]] + [1] * 6
+        whole = torch.cat((text, more), 1)
+        assert torch.equal(said, generate(model, whole, False, 7, **shared)[:, whole.shape[1] :])
+        assert (state.seen, after.seen) == (30, 30 + more.shape[1] + 6)
+        further, _ = generate_from(model, after, said[:, -1:], **options)
+        read.clear()
+        whole = torch.cat((whole, said), 1)
+        assert torch.equal(further, generate(model, whole, False, 7, **shared)[:, whole.shape[1] :])
+        read.clear()
+    handle.remove()
+
+
+def test_continuations_that_cannot_be_are_refused(model: QLMForCausalLM) -> None:
+    with torch.no_grad():
+        state = model(tiny_ids(1, 4), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match=r"expects ids of shape \(batch, at least 1\), got \(1, 0\)"):
+        generate_from(model, state, tiny_ids(1, 0))
+    with pytest.raises(ValueError, match="one sample of each row"):
+        generate_from(model, state, tiny_ids(1, 1), num_beams=2)
+    with pytest.raises(ValueError, match="and 2 rows, got 4 blocks and 1 rows"):
+        generate_from(model, state, tiny_ids(2, 1), max_new_tokens=1)
 
 
 def test_sampling_repeats_under_torchs_seed(model: QLMForCausalLM) -> None:

@@ -2,6 +2,7 @@
 
 from circuits.library.ansatz import hardware_efficient, reuploading
 from circuits.library.born import born_machine, conditional_born_machine
+from circuits.library.damping import generalised_damping
 from circuits.library.diagonal import diagonal, phase_on
 from circuits.library.encoders import angle_encoding
 from circuits.library.floquet import kicked_ising, period_ends
@@ -32,6 +33,7 @@ __all__ = [
     "fixed_point_phases",
     "fixed_point_success",
     "fixed_point_width",
+    "generalised_damping",
     "grover",
     "hardware_efficient",
     "kernel_feature_map",

@@ -97,14 +97,14 @@ class Transformer(Block):
         elif context.keep:
             state = (state[0], value.clone(), state[2])  # a view would keep queries and keys alive too
         keys, values, known = state
-        heads = tuple(self._heads(one).transpose(1, 2) for one in (query.flatten(2), keys, values))
+        q, k, v = (self._heads(one).transpose(1, 2) for one in (query.flatten(2), keys, values))
         every = (context.mask is None and not n_past) or bool(known.all())
         if every and not n_past:
-            read = functional.scaled_dot_product_attention(*heads, is_causal=True)
+            read = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         elif every and normed.shape[1] == 1:
-            read = functional.scaled_dot_product_attention(*heads)
+            read = functional.scaled_dot_product_attention(q, k, v)
         else:
-            read = functional.scaled_dot_product_attention(*heads, attn_mask=_readable(known != 0, n_past))
+            read = functional.scaled_dot_product_attention(q, k, v, attn_mask=_readable(known != 0, n_past))
         return read.transpose(1, 2).flatten(2), state
 
     def _heads(self, rows: Tensor) -> Tensor:
