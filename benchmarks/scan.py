@@ -5,10 +5,11 @@
 
 float32, one thread but where two are compared with one. Floor: a copy that reads and writes as many bytes as the scan
 must, 12 an element forward (a, b, h) and 20 more backward (a, h, grad_h, grad_a, grad_b). Candidates take turns, and
-what counts is the process's own time on the core, so that other work on the machine matters little (two threads: the
-time that passes, so that it matters much). Kernels write to memory they have written before; operators, like the peers,
-get fresh memory at every call. Peers: a Python loop, `torch._higher_order_ops.associative_scan` compiled, and
-mambapy's `pscan` (`pip install --no-deps mambapy`); one that is missing or fails is named with its reason.
+what counts is the process's own time on the core, so that other work on the machine matters little. (Two threads: the
+slower one's own time, which is the time that passes where both cores are free, beside the time that did pass.) Kernels
+write to memory they have written before; operators, like the peers, get fresh memory at every call. Peers: a Python
+loop, `torch._higher_order_ops.associative_scan` compiled, and mambapy's `pscan` (`pip install --no-deps mambapy`); one
+that is missing or fails is named with its reason.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor
 from benchmarks.statevector.timing import Figure, interleaved
 from classical_kernels import scan, scan_reference
 from classical_kernels.linear_scan.kernels import backward_blocks, forward_blocks
-from classical_kernels.memory import flat_array
+from classical_kernels.memory import flat_array, fresh
 from classical_kernels.threads import run_blocks
 
 SHAPES = ((4, 4096, 512), (1, 16384, 1024))  # batch, sequence, channels
@@ -97,28 +98,40 @@ def variants(rounds: int) -> list[Figure]:
         forward, backward = kernels(operands, grad_h)
         steps[name] = lambda forward=forward, backward=backward: (forward(), backward())
     times = measure(steps, rounds)
-    drawn = draw((2, 4096, 1024))
-    wall = {f"{n_threads} threads": threaded(n_threads, drawn) for n_threads in (1, 2)}
-    threads = measure(wall, rounds, time.perf_counter)
+    steps, slowest = threaded(draw((2, 4096, 1024)))
+    wall, own = measure(steps, rounds, time.perf_counter), measure(steps, rounds, slowest)
     return [
         ratio("complex64 / float32", named(shape), times, "complex", "real", goal=2.2),
         ratio("bfloat16 / float32", named(shape), times, "bfloat16", "real"),
-        ratio("two threads", named((2, 4096, 1024)), threads, "1 threads", "2 threads", goal=1.7, at_most=False),
+        ratio("two threads, slowest's own time", named((2, 4096, 1024)), own, "one", "two", goal=1.7, at_most=False),
+        ratio("two threads, time passed", named((2, 4096, 1024)), wall, "one", "two", goal=1.7, at_most=False),
     ]
 
 
-def threaded(n_threads: int, drawn: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> Step:
-    """The kernels, forward and backward, on memory that is there already, on so many threads."""
+def threaded(drawn: tuple[tuple[Tensor, Tensor, Tensor], Tensor]) -> tuple[dict[str, Step], Callable[[], float]]:
+    """The kernels, forward and backward, on one and on two threads, and a clock of the slowest thread's own time."""
     operands, grad_h = drawn
     batch, seq_len, n_channels = grad_h.shape
     ahead, back = arrays(operands, grad_h)
     sizes = (seq_len, n_channels, False, n_channels)
+    passed = [0.0]
 
-    def step() -> None:
-        run_blocks(lambda first, last: forward_blocks(*ahead, *sizes, first, last), batch, n_threads)
-        run_blocks(lambda first, last: backward_blocks(*back, *sizes, first, last), batch, n_threads)
+    def timed(kernel: Callable[..., None], operands: list[Any], n_threads: int) -> None:
+        found: list[float] = []
 
-    return step
+        def task(first: int, last: int) -> None:
+            started = time.thread_time()
+            kernel(*operands, *sizes, first, last)
+            found.append(time.thread_time() - started)
+
+        run_blocks(task, batch, n_threads)
+        passed[0] += max(found)
+
+    def step(n_threads: int) -> None:
+        timed(forward_blocks, ahead, n_threads)
+        timed(backward_blocks, back, n_threads)
+
+    return {"one": lambda: step(1), "two": lambda: step(2)}, lambda: passed[0]
 
 
 def draw(
@@ -143,7 +156,7 @@ def check(operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> None:
 def arrays(operands: tuple[Tensor, Tensor, Tensor], grad_h: Tensor) -> tuple[list[Any], list[Any]]:
     """What the two kernels take, with results in memory that is there already."""
     a, b, h0 = operands
-    h, grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(a), torch.zeros_like(a)
+    h, grad_a, grad_b = (fresh(a.shape, a.dtype).zero_() for _ in range(3))
     h_last, grad_last, grad_h0 = (torch.zeros_like(h0) for _ in range(3))
     marks = torch.zeros(0, dtype=torch.uint8)
     ahead = [flat_array(one) for one in (a, b, h0, marks, h, h_last)]

@@ -143,8 +143,13 @@ def test_compiles_to_one_graph_and_runs_low_precision() -> None:
     assert (y.dtype, h_last.dtype) == (torch.bfloat16, torch.float32)
     assert torch.equal(y, wide.bfloat16())
     assert torch.equal(h_last, wide_last)
-    assert prefers_ssd(64, 64)
-    assert not prefers_ssd(1, 64)
+
+
+def test_the_rule_by_shape() -> None:
+    assert prefers_ssd(4, 64, 16)
+    assert prefers_ssd(64, 16, 64)
+    assert not prefers_ssd(3, 64, 64)
+    assert not prefers_ssd(64, 16, 16)
 
 
 @pytest.mark.parametrize(

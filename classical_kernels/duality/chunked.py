@@ -12,8 +12,7 @@ from torch.nn import functional
 from classical_kernels.duality.inputs import checked_inputs
 from classical_kernels.duality.reference import advance
 
-_LEAST = 8
-"""Shorter sequences run as a loop of steps: measured, see `ssd`."""
+_LEAST_STEPS, _LEAST_STATE = 4, 1024  # measured, see `prefers_ssd`
 
 
 def ssd(
@@ -86,16 +85,16 @@ def ssd_step(x: Tensor, log_a: Tensor, B: Tensor, C: Tensor, h: Tensor) -> tuple
     return y.to(x.dtype), h
 
 
-def prefers_ssd(seq_len: int, head_width: int) -> bool:
-    """Whether the matrix form beats the fused selective scan where both compute the same.
+def prefers_ssd(seq_len: int, head_width: int, n_states: int) -> bool:
+    """Whether the matrix form is the faster one where `selective_scan` computes the same.
 
-    Products of matrices need channels to work on: from 16 a head and 8 steps on they are faster, whatever the number of
-    states; below, the fused scan is. (Measured by `python -m benchmarks.selective_scan`.)
+    It is from 4 steps and 1024 numbers in the state of a head on: products of matrices need that much to work on, and
+    below the fused scan wins. Measured with gradients on a CPU by `python -m benchmarks.selective_scan`.
 
-    >>> prefers_ssd(1024, 64), prefers_ssd(1024, 1), prefers_ssd(1, 64)
+    >>> prefers_ssd(1024, 64, 16), prefers_ssd(1024, 16, 16), prefers_ssd(1, 64, 64)
     (True, False, False)
     """
-    return seq_len >= _LEAST and head_width >= 16
+    return seq_len >= _LEAST_STEPS and head_width * n_states >= _LEAST_STATE
 
 
 def _attend(x: Tensor, log_a: Tensor, B: Tensor, C: Tensor, h0: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:

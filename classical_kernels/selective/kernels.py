@@ -3,11 +3,11 @@
 Axes: R batch, L sequence, D channels, N states of a channel; K chunks of `CHUNK` steps; G groups of `GROUP` blocks of w
 channels. Flat arrays of u, delta, z, y (R, L, D); A (N, D); B, C (R, L, N); states (R, N, D); marks (R, L) or empty.
 
-SIMD runs over the channels of a block, whose states (N, w) stay in the first cache. Backward, the states at the
-beginning of each chunk are there from the forward pass; those within are computed again, with their decays, into
-scratch memory that stays in the second cache. Gradients for B and C sum over channels, each group into its own slice,
-so that no two threads write to one place and results do not depend on the number of threads. Offsets are unsigned, of
-64 bits: no array is too long.
+SIMD runs over the channels of a block, whose states (N, w) stay in the first cache (for N = 16). Backward, the states
+at the beginning of each chunk are there from the forward pass; those within are computed again, with their decays, into
+scratch memory that stays in the second or third cache. Gradients for B and C sum over channels, each group into its own
+slice, so that no two threads write to one place and results do not depend on the number of threads. Offsets are
+unsigned, of 64 bits: no array is too long.
 """
 
 from __future__ import annotations
