@@ -104,15 +104,19 @@ class Harmonic(Block):
         u, tail = self.convolution(normed, tail)
         value, gate = self.value_gate(u).chunk(2, -1)
         # In bfloat16 a decay near 1 would have one of four values: decays and levels are never narrower than float32.
-        decays = torch.sigmoid(at_least_single(self.decay(u))).chunk(len(self.taus), -1)
+        decays = torch.sigmoid(at_least_single(self.decay(u)))
+        shares = 1 - decays
+        if len(self.prediction):  # 0 for the first level, which predicts nothing
+            decays = decays - shares * functional.pad(torch.sigmoid(self.prediction).flatten(), (hidden.shape[2], 0))
+        levelled = zip(decays.chunk(len(self.taus), -1), shares.chunk(len(self.taus), -1), strict=True)
         moves, count = self._moves(hidden, mask, counted)
-        signal, total, finals = value.to(decays[0].dtype), torch.zeros_like(decays[0]), []
-        for level, a in enumerate(decays):
-            gain = torch.sigmoid(self.prediction[level - 1]) if level and len(self.prediction) else 0.0
-            first = None if levels is None else levels[:, level].to(a.dtype)
-            signal, final = scan(a - (1 - a) * gain, (1 - a) * signal, first, mask=moves[level])
+        signal, signals, finals = value.to(decays.dtype), [], []
+        for level, (decay, share) in enumerate(levelled):
+            first = None if levels is None else levels[:, level].to(decay.dtype)
+            signal, final = scan(decay, share * signal, first, mask=moves[level])
             finals.append(final)
-            total = total + signal
+            signals.append(signal)
+        total = sum(signals[1:], signals[0])
         update = self.out(total.to(gate.dtype) * functional.silu(gate))
         return BlockOutput(hidden + update, (torch.stack(finals, 1), tail, *count))
 
