@@ -56,13 +56,14 @@ clean: ## remove the environment and everything the tools wrote (runs/ stays)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone, so that its pinned version is chosen before anything that depends on it is resolved. The
-# kernels are compiled here rather than at their first use.
+# kernels are compiled here rather than at their first use, while the extras are on their way.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hybridqlm needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": name another with `make PYTHON=python3.11`.")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
-	$(BIN)/python -m backends.statevector.compile
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m backends.statevector.compile & compiling=$$!; \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]" && wait $$compiling
 	@touch $@
 
 $(STAMP_DEV): $(STAMP)

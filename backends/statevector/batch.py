@@ -5,13 +5,12 @@ Axis legend: B samples, l lane angles, s shared ones, w words, t times, o observ
 
 import logging
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.statevector import interpreter
+from backends.statevector import interpreter, jit
 from backends.statevector.fusing import Fused
 from backends.statevector.program import Program
 from backends.statevector.reading import NO_READING, Reading
@@ -123,7 +122,5 @@ def _no_slopes(kind: np.dtype) -> tuple[Array, ...]:
 @lru_cache(maxsize=1)
 def _announce() -> None:
     """Say, before the first call, that it takes long where nothing was compiled yet."""
-    folder = interpreter.run.stats.cache_path
-    module = interpreter.__name__.rpartition(".")[2]
-    if folder is None or not any(Path(folder).glob(f"{module}.run-*.nbi")):
+    if not jit.is_kept(interpreter.run):
         _LOG.warning("compiling the state-vector kernels for this machine, once; this takes half a minute")

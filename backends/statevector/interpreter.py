@@ -7,19 +7,18 @@ Axis legend: B samples in blocks of V lanes (b blocks, the last one filled up), 
 a shared angles, l lane angles, t times; planes (N V,); data of lanes are laid out (l, V) and (t w, V) for a block.
 """
 
-import numba
 import numpy as np
 
+from backends.statevector import jit, lane_matrices, layout, program, readouts, spectra
 from backends.statevector import kernels as k
+from backends.statevector.jit import fast
 from backends.statevector.lane_matrices import lane_matrix, lane_slopes, matrix_of, turn_slopes
 from backends.statevector.layout import load, read_bra, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
 from backends.statevector.readouts import DENSITY, NOTHING, read
 
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
-
-@_FAST
+@fast
 def prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, u, lanes):
     """Write the product state after the first matrices of each wire."""
     columns[:] = 0
@@ -32,7 +31,7 @@ def prepare(re, im, start, matrices, turned, lane_cos, lane_sin, columns, u, lan
     k.product(re, im, columns, columns.shape[0], lanes)
 
 
-@_FAST
+@fast
 def forward(planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, values):
     """Run a program on a block; ``planes`` (re, im, spare, spare) come back in their new order.
 
@@ -71,7 +70,7 @@ def forward(planes, code, start, moves, fused, lane_cos, lane_sin, scratch, lane
     return re, im, sre, sim
 
 
-@_FAST
+@fast
 def word_angle(halves, lane_cos, lane_sin, which, of_lanes, cos, sin):
     """The half angle's cosine and sine per lane."""
     for v in range(cos.shape[0]):
@@ -79,7 +78,7 @@ def word_angle(halves, lane_cos, lane_sin, which, of_lanes, cos, sin):
         sin[v] = lane_sin[which, v] if of_lanes else halves[1, which]
 
 
-@_FAST
+@fast
 def backward(
     planes, bra, code, start, moves, fused, lane_cos, lane_sin, scratch, lanes, words, cotangents, slopes, out, by_angle
 ):
@@ -154,7 +153,7 @@ def backward(
             turn_slopes(three, u)
 
 
-@_FAST
+@fast
 def measure(re, im, plane, words, values, first, lanes):
     """Write expectations of words to rows ``first ...``: diagonal ones by a Walsh transform of the probabilities."""
     masks, n_diagonal = words
@@ -172,7 +171,7 @@ def measure(re, im, plane, words, values, first, lanes):
             k.overlap_word(values[first + w], re, im, re, im, size // lanes, lanes, x, z, n_y)
 
 
-@_FAST
+@fast
 def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
     """Add ``sum_w c_w P_w |psi>`` to the bra, for cotangents in rows ``first ...``."""
     masks, n_diagonal = words
@@ -192,9 +191,9 @@ def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
         k.add_word(bre, bim, re, im, size // lanes, lanes, x, z, n_y, cotangents[first + w])
 
 
-@_FAST
-def run(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
-    """Run blocks ``first`` to ``last``: one entry for everything, since each entry costs seconds to compile.
+@fast
+def execute(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
+    """Run blocks ``first`` to ``last``: one function for everything, since each entry costs seconds to compile.
 
     ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values``: (B, t w) of ``words`` (masks, number of
     diagonal ones) at each MEASURE, or of ``reading`` (kind, order) at the end; final ``states`` (B, N, 2); all but one
@@ -256,13 +255,21 @@ def run(first, last, program, fused, lane_angles, words, reading, values, states
             write_states(planes, states, at, lanes)
 
 
-@_FAST
+@fast
 def empty(like, size):
     """A plane."""
     return np.empty(size, like.dtype)
 
 
-@_FAST
+@fast
 def matrices(like, size, lanes):
     """One complex matrix per lane, (d, d, 2, V)."""
     return np.empty((size, size, 2, lanes), like.dtype)
+
+
+def run(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
+    """``execute``, compiled and kept."""
+    execute(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward)
+
+
+run = jit.keep(run, jit, k, lane_matrices, layout, program, readouts, spectra)

@@ -7,12 +7,10 @@ instructions; the callers spread blocks over threads.
 Axis legend: N amplitudes, V lanes, m contiguous numbers of one value of a wire's bit.
 """
 
-import numba
-
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+from backends.statevector.jit import fast
 
 
-@_FAST
+@fast
 def matrix(re, im, size, m, u):
     """Apply a 2x2 matrix u (8: rows, real and imaginary parts in turn) to the bit that changes every m numbers."""
     ar, ai, br, bi, cr, ci, dr, di = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]
@@ -27,7 +25,7 @@ def matrix(re, im, size, m, u):
             i1[t] = cr * xi + ci * xr + dr * yi + di * yr
 
 
-@_FAST
+@fast
 def matrix_lanes(re, im, size, m, lanes, u):
     """Apply a 2x2 matrix per lane, u (8, V)."""
     ar, ai, br, bi, cr, ci, dr, di = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]
@@ -43,7 +41,7 @@ def matrix_lanes(re, im, size, m, lanes, u):
                 i1[v] = cr[v] * xi + ci[v] * xr + dr[v] * yi + di[v] * yr
 
 
-@_FAST
+@fast
 def rotate(re, im, size, m, cos, sin):
     """Apply ``[[cos, -sin], [sin, cos]]`` to the bit that changes every m numbers."""
     for h in range(0, size, 2 * m):
@@ -57,7 +55,7 @@ def rotate(re, im, size, m, cos, sin):
             i1[t] = sin * xi + cos * yi
 
 
-@_FAST
+@fast
 def gather(target_re, target_im, source_re, source_im, order, tables, table, inverse, lanes):
     """``target[k] = phases[k] source[order[k]]``; the inverse has the inverse order, and ``conj(phases[order[k]])``.
 
@@ -80,7 +78,7 @@ def gather(target_re, target_im, source_re, source_im, order, tables, table, inv
                 ti[v] = pr * xi + pi * xr
 
 
-@_FAST
+@fast
 def cnot(re, im, n_amplitudes, lanes, control, target):
     """Exchange the amplitudes that differ in the target's bit where the control's is set; its own inverse."""
     for k in range(n_amplitudes):
@@ -93,7 +91,7 @@ def cnot(re, im, n_amplitudes, lanes, control, target):
                 i0[v], i1[v] = i1[v], i0[v]
 
 
-@_FAST
+@fast
 def cz(re, im, n_amplitudes, lanes, both):
     """Change the sign of the amplitudes with both bits set; its own inverse."""
     for k in range(n_amplitudes):
@@ -103,7 +101,7 @@ def cz(re, im, n_amplitudes, lanes, both):
                 r[v], i[v] = -r[v], -i[v]
 
 
-@_FAST
+@fast
 def parity(number):
     """-1.0 for an odd number of ones, else 1.0."""
     number ^= number >> 32
@@ -115,21 +113,21 @@ def parity(number):
     return 1.0 - 2.0 * (number & 1)
 
 
-@_FAST
+@fast
 def power(exponent):
     """``i**exponent`` as (real, imaginary)."""
     turns = exponent & 3
     return (1 - turns) * (1 - (turns & 1)) * 1.0, (2 - turns) * (turns & 1) * 1.0
 
 
-@_FAST
+@fast
 def chunk_of(x, z, size):
     """How many amplitudes in a row a word treats alike: its lowest bit, or all of them for the identity."""
     both = x | z
     return min(both & -both, size) if both else size
 
 
-@_FAST
+@fast
 def highest(x):
     """The highest bit of x."""
     bit = 1
@@ -138,7 +136,7 @@ def highest(x):
     return bit
 
 
-@_FAST
+@fast
 def word(re, im, n_amplitudes, lanes, x, z, n_y, cos, sin):
     """Apply ``cos - i sin P`` for a word P, cos and sin per lane (V,); with ``n_y + 2`` the inverse.
 
@@ -176,7 +174,7 @@ def word(re, im, n_amplitudes, lanes, x, z, n_y, cos, sin):
                 i1[v] = cos[v] * yi + sin[v] * (gr * xi + gi * xr)
 
 
-@_FAST
+@fast
 def add_word(out_re, out_im, re, im, n_amplitudes, lanes, x, z, n_y, factor):
     """``out += factor P psi``, factor per lane (V,)."""
     phase_re, phase_im = power(n_y)
@@ -191,7 +189,7 @@ def add_word(out_re, out_im, re, im, n_amplitudes, lanes, x, z, n_y, factor):
             b[v] += factor[v] * (fr * i[v] + fi * r[v])
 
 
-@_FAST
+@fast
 def overlap_word(out, bra_re, bra_im, re, im, n_amplitudes, lanes, x, z, n_y):
     """``out = Re <bra|P|psi>`` per lane (V,); with ``n_y + 3`` the imaginary part, since ``Im z = Re(-i z)``."""
     phase_re, phase_im = power(n_y)
@@ -207,7 +205,7 @@ def overlap_word(out, bra_re, bra_im, re, im, n_amplitudes, lanes, x, z, n_y):
             out[v] += fr * (a[v] * r[v] + b[v] * i[v]) + fi * (b[v] * r[v] - a[v] * i[v])
 
 
-@_FAST
+@fast
 def slopes(re, im, bra_re, bra_im, size, m):
     """Imaginary parts of <bra|X|psi>, <bra|Y|psi>, <bra|Z|psi> on one wire, summed over lanes."""
     gx, gy, gz = re[0] * 0, re[0] * 0, re[0] * 0
@@ -222,7 +220,7 @@ def slopes(re, im, bra_re, bra_im, size, m):
     return gx, gy, gz
 
 
-@_FAST
+@fast
 def unrotate(re, im, bra_re, bra_im, size, m, cos, sin):
     """Undo ``rotate`` on state and bra in one pass, and return ``slopes`` of them as they were before."""
     gx, gy, gz = re[0] * 0, re[0] * 0, re[0] * 0
@@ -247,7 +245,7 @@ def unrotate(re, im, bra_re, bra_im, size, m, cos, sin):
     return gx, gy, gz
 
 
-@_FAST
+@fast
 def slopes_lanes(re, im, bra_re, bra_im, size, m, lanes, out):
     """The same per lane: out (3, V)."""
     ox, oy, oz = out[0], out[1], out[2]
@@ -265,7 +263,7 @@ def slopes_lanes(re, im, bra_re, bra_im, size, m, lanes, out):
                 oz[v] += c0[v] * b0[v] - d0[v] * a0[v] - c1[v] * b1[v] + d1[v] * a1[v]
 
 
-@_FAST
+@fast
 def product(re, im, columns, n_wires, lanes):
     """Write the product state of the wires' own (n, 4, V): real parts of both amplitudes, then imaginary ones."""
     for v in range(lanes):
@@ -287,7 +285,7 @@ def product(re, im, columns, n_wires, lanes):
         n_amplitudes *= 2
 
 
-@_FAST
+@fast
 def walsh(plane, size, lanes):
     """Walsh-Hadamard transform over the amplitudes, in place, without a factor."""
     m = lanes

@@ -3,12 +3,10 @@
 Axis legend: V lanes; matrices (8, V): rows, real and imaginary parts in turn; slopes (3, V) along X, Y and Z.
 """
 
-import numba
-
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+from backends.statevector.jit import fast
 
 
-@_FAST
+@fast
 def lane_matrix(u, turned, cos, sin, lanes, out):
     """``cos U + sin turned`` per lane as (8, V)."""
     for at in range(8):
@@ -17,7 +15,7 @@ def lane_matrix(u, turned, cos, sin, lanes, out):
             entry[v] = factor * cos[v] + turn * sin[v]
 
 
-@_FAST
+@fast
 def matrix_of(row, matrices, turned, lane_cos, lane_sin, lanes, out):
     """The matrix of a row of ``start`` per lane, (8, V)."""
     number, lane = row[0], row[1]
@@ -28,7 +26,7 @@ def matrix_of(row, matrices, turned, lane_cos, lane_sin, lanes, out):
             out[at] = matrices[number, at]
 
 
-@_FAST
+@fast
 def lane_slopes(three, axis, slopes, out):
     """Slopes (3, V) of one matrix: along the lane angle's axis per lane, and summed for the shared gates."""
     for v in range(three.shape[1]):
@@ -37,7 +35,7 @@ def lane_slopes(three, axis, slopes, out):
             slopes[p] += three[p, v]
 
 
-@_FAST
+@fast
 def turn_slopes(three, u):
     """Slopes (3, V) of a wire before a matrix u (8, V), from those behind it: ``Im <bra|u P u^dagger|psi>`` for P."""
     ar, ai, br, bi, cr, ci, dr, di = u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7]

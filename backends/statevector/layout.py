@@ -3,12 +3,10 @@
 Axis legend: B samples, c columns, V lanes of a block, N amplitudes.
 """
 
-import numba
-
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy")
+from backends.statevector.jit import exact
 
 
-@_FAST
+@exact
 def load(rows, first, columns, fill):
     """Lay rows ``first ...`` of (B, c) out as columns (c, V); lanes behind the last row are filled up."""
     for c in range(columns.shape[0]):
@@ -16,7 +14,7 @@ def load(rows, first, columns, fill):
             columns[c, v] = rows[first + v, c] if first + v < rows.shape[0] else fill
 
 
-@_FAST
+@exact
 def store(columns, rows, first):
     """The way back."""
     for v in range(min(columns.shape[1], rows.shape[0] - first)):
@@ -24,7 +22,7 @@ def store(columns, rows, first):
             rows[first + v, c] = columns[c, v]
 
 
-@_FAST
+@exact
 def write_states(planes, states, first, lanes):
     """Copy a block's states to rows ``first ...`` of ``states`` (B, N, 2)."""
     re, im, _, _ = planes
@@ -35,7 +33,7 @@ def write_states(planes, states, first, lanes):
             sample[n, 1] = im[n * lanes + v]
 
 
-@_FAST
+@exact
 def read_bra(bra, cotangents, first, lanes):
     """Half the cotangents (B, N, 2) of a block's states, ``dL = Re <c|d psi> = 2 Re <bra|d psi>``; 0 where none are."""
     bre, bim = bra

@@ -9,23 +9,16 @@ amplitudes; matrices (d, d, 2, V) hold real and imaginary parts.
 
 import math
 
-import numba
 import numpy as np
 
+from backends.statevector.jit import fast
 from backends.statevector.spectra import diagonalise, function, mirror
 
 NOTHING, PROBABILITIES, DENSITY, VON_NEUMANN, RENYI2 = range(5)
 """What is read: values (d, V), (2 d d, V) and, of both entropies, (1, V)."""
 
-_FAST = numba.njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "nsz", "arcp"},
-)
 
-
-@_FAST
+@fast
 def read(kind, order, re, im, bra, values, work, lanes, is_backward):
     """Write what is read of the state to ``values``; or, for their cotangents, add ``G |psi>`` to the bra.
 
@@ -50,7 +43,7 @@ def read(kind, order, re, im, bra, values, work, lanes, is_backward):
         entropy(kind, matrix, values[0])
 
 
-@_FAST
+@fast
 def slope(kind, matrix, vectors, factor):
     """Turn a cotangent, or what an entropy was read of, into the Hermitian slope G; ``factor`` (V,): its cotangent."""
     if kind == DENSITY:
@@ -65,7 +58,7 @@ def slope(kind, matrix, vectors, factor):
         scale(matrix, factor)
 
 
-@_FAST
+@fast
 def probabilities(re, im, order, values, lanes):
     """``values[i] = sum_r |psi_ir|^2``."""
     for i in range(order.shape[0]):
@@ -79,7 +72,7 @@ def probabilities(re, im, order, values, lanes):
                 out[v] += x[v] * x[v] + y[v] * y[v]
 
 
-@_FAST
+@fast
 def weigh(re, im, bra, order, factors, lanes):
     """``bra_ir += factors[i] psi_ir``."""
     bre, bim = bra
@@ -98,7 +91,7 @@ def weigh(re, im, bra, order, factors, lanes):
                 b[v] += factor[v] * y[v]
 
 
-@_FAST
+@fast
 def density(re, im, order, rho, lanes):
     """``rho_ij = sum_r psi_ir conj(psi_jr)``."""
     size, rest = order.shape
@@ -121,7 +114,7 @@ def density(re, im, order, rho, lanes):
             mirror(rho, i, j)
 
 
-@_FAST
+@fast
 def apply(g, re, im, bra, order, lanes):
     """``bra_ir += sum_j G_ij psi_jr``, two j at a time."""
     bre, bim = bra
@@ -144,7 +137,7 @@ def apply(g, re, im, bra, order, lanes):
                     out_im[v] += p[v] * y[v] + q[v] * x[v] + s[v] * b[v] + t[v] * a[v]
 
 
-@_FAST
+@fast
 def symmetrise(matrix):
     """``(C + C^dagger) / 2`` in place: the rest of a cotangent does not meet a density matrix."""
     half = matrix.dtype.type(0.5)
@@ -162,7 +155,7 @@ def symmetrise(matrix):
                 a[v], b[v] = real, -imaginary
 
 
-@_FAST
+@fast
 def purity(rho, out):
     """``Tr rho^2`` per lane."""
     for v in range(rho.shape[3]):
@@ -174,7 +167,7 @@ def purity(rho, out):
                 out[v] += x[v] * x[v] + y[v] * y[v]
 
 
-@_FAST
+@fast
 def scale(matrix, factor):
     """Multiply a matrix by a factor per lane."""
     for i in range(matrix.shape[0]):
@@ -185,7 +178,7 @@ def scale(matrix, factor):
                 y[v] *= factor[v]
 
 
-@_FAST
+@fast
 def entropy(kind, rho, out):
     """``-log Tr rho^2``, or ``-sum_i p_i log p_i`` of eigenvalues on the diagonal; those up to d epsilon count as 0."""
     size = rho.shape[0]
@@ -201,7 +194,7 @@ def entropy(kind, rho, out):
         out[v] = 0.0 if total <= 0 else min(total, most)
 
 
-@_FAST
+@fast
 def slopes(rho, factor):
     """``-(log p + 1)`` of each eigenvalue p on the diagonal, 0 beyond the support, times a factor: (d, V)."""
     size, lanes = rho.shape[0], rho.shape[3]

@@ -9,16 +9,15 @@ Axis legend: d dimension, V lanes; matrices (d, d, 2, V) hold real and imaginary
 
 import math
 
-import numba
 import numpy as np
 
-_FAST = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+from backends.statevector.jit import fast
 
 MAX_STEPS = 60
 """QL steps for one eigenvalue; two or three are the rule."""
 
 
-@_FAST
+@fast
 def diagonalise(h, vectors):
     """Leave eigenvalues on the diagonal of h; ``vectors[i]`` becomes the i-th one, where there are any."""
     size, lanes = h.shape[0], h.shape[3]
@@ -44,7 +43,7 @@ def diagonalise(h, vectors):
             reflect(vectors[i], h[k], factors[k], k + 1, work[0])
 
 
-@_FAST
+@fast
 def tridiagonalise(h, off, factors, phases, work):
     """Make h tridiagonal by reflections ``1 - f u u^dagger``; ``conj(u)`` stays in h right of the diagonal.
 
@@ -63,10 +62,13 @@ def tridiagonalise(h, off, factors, phases, work):
         off[size - 1, v] = 0
 
 
-@_FAST
+@fast
 def choose(row, first, off, factor, phase, next_phase):
-    """The reflection that leaves the first entry alone of a row's conjugate; below rounding there is nothing to do."""
-    tiny = np.finfo(row.dtype).eps ** 2 * 1e-6
+    """The reflection that leaves the first entry alone of a row's conjugate; below rounding there is nothing to do.
+
+    The square of its factor must not overflow, which rows 100 times below rounding keep to in single precision.
+    """
+    tiny = np.finfo(row.dtype).eps ** 2 * 1e-4
     for v in range(row.shape[2]):
         off[v] = 0
     for j in range(first + 1, row.shape[0]):
@@ -89,7 +91,7 @@ def choose(row, first, off, factor, phase, next_phase):
         next_phase[1, v] = phase[0, v] * imaginary + phase[1, v] * real
 
 
-@_FAST
+@fast
 def multiply(h, first, out):
     """``out = H u`` for the lower right block of h, u being the conjugate of the row above it."""
     u = h[first - 1]
@@ -108,7 +110,7 @@ def multiply(h, first, out):
                 t[v] -= a[v] * y[v] + b[v] * x[v]
 
 
-@_FAST
+@fast
 def combine(u, first, factor, out, total):
     """``w = f H u - (f^2 / 2) (u^dagger H u) u`` in place of ``H u``."""
     for v in range(len(factor)):
@@ -126,7 +128,7 @@ def combine(u, first, factor, out, total):
             q[v] = factor[v] * q[v] + total[v] * y[v]
 
 
-@_FAST
+@fast
 def update(h, first, w):
     """``H -= u w^dagger + w u^dagger``."""
     u = h[first - 1]
@@ -139,7 +141,7 @@ def update(h, first, w):
                 b[v] += y[v] * s[v] + x[v] * t[v] - q[v] * c[v] - p[v] * d[v]
 
 
-@_FAST
+@fast
 def reflect(vector, u, factor, first, work):
     """``x -= f (u^dagger x) u`` from entry ``first`` on; u is held conjugated."""
     real, imaginary = work[0], work[1]
@@ -160,7 +162,7 @@ def reflect(vector, u, factor, first, work):
             d[v] -= imaginary[v] * x[v] - real[v] * y[v]
 
 
-@_FAST
+@fast
 def solve(diagonal, beside, z):
     """Diagonalise a real tridiagonal matrix; rows of z, where there are any, turn into its eigenvectors."""
     size = len(diagonal)
@@ -178,7 +180,7 @@ def solve(diagonal, beside, z):
             step(diagonal, beside, z, low, high)
 
 
-@_FAST
+@fast
 def step(diagonal, beside, z, low, high):
     """One implicit QL step on the block from ``low`` to ``high``, with the shift of Wilkinson."""
     half = (diagonal[low + 1] - diagonal[low]) / (beside[low] + beside[low])
@@ -207,7 +209,7 @@ def step(diagonal, beside, z, low, high):
     beside[low], beside[high] = bulge, 0
 
 
-@_FAST
+@fast
 def function(factors, vectors, out):
     """``out = sum_i f_i |u_i><u_i|``; factors (d, V)."""
     size, lanes = factors.shape
@@ -230,7 +232,7 @@ def function(factors, vectors, out):
             mirror(out, a, b)
 
 
-@_FAST
+@fast
 def mirror(matrix, i, j):
     """Write the entry below the diagonal, of a Hermitian matrix."""
     if i != j:

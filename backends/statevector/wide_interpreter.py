@@ -8,10 +8,12 @@ Axis legend: N = 2**n amplitudes in planes (N,); chunks of R rows of 16; d row b
 
 import numpy as np
 
+from backends.statevector import jit, kernels, program, wide_schedule, wide_vectors
 from backends.statevector import wide_kernels as k
+from backends.statevector.jit import fast
 from backends.statevector.kernels import parity, power
 from backends.statevector.wide_schedule import CZ, DIAGONAL, MATRIX
-from backends.statevector.wide_vectors import LANE_BITS, LANES, fast, load, splat, store
+from backends.statevector.wide_vectors import LANE_BITS, LANES, load, splat, store
 
 FORWARD, BACKWARD, MEASURE, OBSERVE = 0, 1, 2, 3
 """What ``run`` does: a pass, its inverse on state and bra; expectations of words; the bra from their cotangents."""
@@ -174,7 +176,7 @@ def observables(first, last, mode, planes, n_rows, words, out):
 
 
 @fast
-def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, out):
+def execute(first, last, mode, planes, bits, code, frame, numbers, columns, words, out):
     """Do something to chunks ``first`` to ``last``: one entry for everything, since each costs seconds to compile.
 
     ``planes``: state and bra, (2, N) each; ``bits``: of rows, lanes and the chunks' numbers; ``frame``: where rows lie
@@ -224,3 +226,11 @@ def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, o
         for side in range(n_sides):
             for part in range(2):
                 k.scatter(planes[side][part], chunks[side, part], base, addresses, places_out, across, turned)
+
+
+def run(first, last, mode, planes, bits, code, frame, numbers, columns, words, out):
+    """``execute``, compiled and kept."""
+    execute(first, last, mode, planes, bits, code, frame, numbers, columns, words, out)
+
+
+run = jit.keep(run, jit, k, kernels, program, wide_schedule, wide_vectors)

@@ -9,8 +9,9 @@ Sources: CNOTs as linear maps on amplitudes' numbers: Aaronson & Gottesman 2004,
 
 import numpy as np
 
+from backends.statevector.jit import fast
 from backends.statevector.kernels import parity, power
-from backends.statevector.wide_vectors import LANES, fast, load, splat, store, total, transpose
+from backends.statevector.wide_vectors import LANES, load, splat, store, total, transpose
 
 
 @fast

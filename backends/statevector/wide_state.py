@@ -6,13 +6,12 @@ Axis legend: N = 2**n amplitudes, a angles, w words, t stretches between measure
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.statevector import wide_interpreter
+from backends.statevector import jit, wide_interpreter
 from backends.statevector.wide_fusing import numbers_of, start_slopes
 from backends.statevector.wide_interpreter import BACKWARD, FORWARD, MEASURE, OBSERVE
 from backends.statevector.wide_lowering import WideProgram
@@ -155,7 +154,5 @@ def _no_bits(row_bits: int) -> tuple[Array, Array, Array]:
 @lru_cache(maxsize=1)
 def _announce() -> None:
     """Say, before the first call, that it takes long where nothing was compiled yet."""
-    folder = wide_interpreter.run.stats.cache_path
-    module = wide_interpreter.__name__.rpartition(".")[2]
-    if folder is None or not any(Path(folder).glob(f"{module}.run-*.nbi")):
+    if not jit.is_kept(wide_interpreter.run):
         _LOG.warning("compiling the kernels of large states for this machine, once; this takes half a minute")

@@ -11,7 +11,6 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -168,7 +167,3 @@ def _transposed(builder, rows: list) -> list:
                 made[k | bit] = _shuffle(builder, rows[k], rows[k | bit], upper)
         rows = made
     return rows
-
-
-fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
-"""How the kernels that use vectors are compiled."""
