@@ -82,7 +82,7 @@ def choose(row, first, off, factor, phase, next_phase):
         real, imaginary = (x[v] / lead, -y[v] / lead) if lead > 0 else (lead + 1, lead)
         norm, factor[v] = lead, 0
         if off[v] > tiny:
-            norm = math.sqrt(square + off[v])
+            norm = math.sqrt(lead * lead + off[v])
             factor[v] = 1 / (norm * (norm + lead))
             x[v], y[v] = real * (norm + lead), -imaginary * (norm + lead)
             real, imaginary = -real, -imaginary
