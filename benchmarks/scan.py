@@ -8,8 +8,8 @@ must, 12 an element forward (a, b, h) and 20 more backward (a, h, grad_h, grad_a
 what counts is the process's own time on the core, so that other work on the machine matters little. (Two threads: the
 slower one's own time, which is the time that passes where both cores are free, beside the time that did pass.) Kernels
 write to memory they have written before; operators, like the peers, get fresh memory at every call. Peers: a Python
-loop, `torch._higher_order_ops.associative_scan` compiled, and mambapy's `pscan` (`pip install --no-deps mambapy`); one
-that is missing or fails is named with its reason.
+loop, `torch._higher_order_ops.associative_scan` compiled, mambapy's `pscan` and accelerated-scan's reference (`pip
+install --no-deps mambapy accelerated-scan`); one that is missing or fails is named with its reason.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def against_peers(shape: tuple[int, int, int], rounds: int) -> list[Figure]:
     operands, grad_h = draw(shape)
     ours = train(scan, operands, grad_h)
     size, figures = named(shape), []
-    for name, peer in (("loop", scan_reference), ("associative_scan", associative()), ("mambapy pscan", pscan())):
+    peers = {
+        "loop": scan_reference, "associative_scan": associative(), "mambapy pscan": pscan(),
+        "accelerated-scan, reference": tree(),
+    }  # fmt: skip
+    for name, peer in peers.items():
         if isinstance(peer, str):
             figures.append(Figure("peer", size, name, None, 4.0, note=peer))
             continue
@@ -207,6 +211,20 @@ def pscan() -> Callable[..., tuple[Tensor, ...]] | str:
     def run(a: Tensor, b: Tensor, h0: Tensor) -> tuple[Tensor]:
         b = torch.cat((b[:, :1] + a[:, :1] * h0.unsqueeze(1), b[:, 1:]), 1)
         return (peer(a.unsqueeze(-1), b.unsqueeze(-1)).squeeze(-1),)
+
+    return run
+
+
+def tree() -> Callable[..., tuple[Tensor, ...]] | str:
+    """accelerated-scan's reference in PyTorch, on (batch, channels, seq)."""
+    try:
+        from accelerated_scan.ref import scan as peer  # pyright: ignore[reportMissingImports] (no dependency of ours)
+    except ImportError as missing:
+        return str(missing)
+
+    def run(a: Tensor, b: Tensor, h0: Tensor) -> tuple[Tensor]:
+        b = torch.cat((b[:, :1] + a[:, :1] * h0.unsqueeze(1), b[:, 1:]), 1)
+        return (peer(a.mT.contiguous(), b.mT.contiguous()).mT,)
 
     return run
 
