@@ -45,7 +45,7 @@ class Dask(Backend):
     that leaves the machine is refused. Circuits travel as JSON, but Dask itself pickles what it sends: connect to
     schedulers that you trust, whose workers have the same packages. Raises ValueError for options that do not fit,
     ImportError without dask.distributed, ``cluster.ClusterError`` (a ValueError) where the workers cannot be reached or
-    die, and what the workers raise. Cost: that of the other backend over the number of workers, and about 10 ms a call.
+    die, and what the workers raise. Cost: that of the other backend over the number of workers, and tens of ms a call.
 
     >>> Dask(workers=2, of="aer?shots=100").spec
     'dask?of=aer%3Fshots%3D100&workers=2'
