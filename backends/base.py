@@ -233,7 +233,7 @@ class Backend(ABC):
             return call_a.cast(self._fidelity(circuit_a, circuit_b, *angles, gram, request))
 
     def _expectations_of(self, call: validate.Call, observables: tuple[PauliSum, ...], request: Request) -> Estimate:
-        """Values (b, o) from inputs and weights: an engine that keeps what samples share apart takes them as they are."""
+        """Values (b, o) from inputs and weights: for an engine that keeps apart what samples share."""
         return self._expectations(call.circuit, call.angles, observables, request)
 
     @abstractmethod

@@ -77,4 +77,5 @@ class Estimate:
 
     def to(self, dtype: torch.dtype) -> "Estimate":
         """Return the estimate with its values cast (complex values stay complex)."""
-        return self if self.values.is_complex() or self.values.dtype == dtype else replace(self, values=self.values.to(dtype))
+        same = self.values.is_complex() or self.values.dtype == dtype
+        return self if same else replace(self, values=self.values.to(dtype))
