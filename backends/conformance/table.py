@@ -26,6 +26,7 @@ SHOWN = (
     "quimb:mps",
     "quimb:permmps?max_bond=4",
     "ibm:fake_manila",
+    "dask?workers=2",
 )
 """One row each; every kind of backend has at least one."""
 
