@@ -3,7 +3,8 @@
     python -m benchmarks.tasks --steps 400 --seeds 2
     python -m benchmarks.tasks --steps 2000 --seeds 5 --width 64
 
-Two recurrent blocks against one layer of a Transformer, which holds as many numbers. Each model is trained at every
+Four recurrent blocks against two layers of a Transformer, which hold as many numbers; one alone could not recall, since
+matching a key and reading what follows it takes two. Each model is trained at every
 learning rate of a small grid, and told at the rate with the best mean accuracy on the rows that are told, so that none
 is judged at another's rate; the choice favours all of them alike. Accuracies are over 512 fresh rows; chance is 1/2 for
 parity and 1/16 for recall. Parity is also asked at four times the length that was trained.
@@ -24,10 +25,10 @@ from qlm import QLMConfig, QLMForCausalLM
 from qlm.tasks import Task, associative_recall, parity, task_accuracy, task_loss
 
 MODELS: dict[str, list[dict[str, Any]]] = {
-    "harmonic": [{"kind": "harmonic"}] * 2,
-    "mamba": [{"kind": "mamba"}] * 2,
-    "rotational": [{"kind": "rotational"}] * 2,
-    "transformer": [{"kind": "transformer"}],
+    "harmonic": [{"kind": "harmonic"}] * 4,
+    "mamba": [{"kind": "mamba"}] * 4,
+    "rotational": [{"kind": "rotational"}] * 4,
+    "transformer": [{"kind": "transformer"}] * 2,
 }
 TASKS: dict[str, tuple[Task, dict[str, Task]]] = {
     "parity": (parity(16), {"16 bits": parity(16), "64 bits": parity(64)}),
