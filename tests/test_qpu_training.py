@@ -15,10 +15,15 @@ pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not instal
 
 FLAGS = ("--steps", "4", "--batch-size", "1", "--context", "6", "--seed", "3", "--backend", "ibm:fake_manila?shots=8")
 
+CANARY = "canary-5b1f0c"
+"""Stands for a secret: no checkpoint, log or ledger may hold it."""
+
 
 @pytest.fixture
 def common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
     monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
+    for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE"):
+        monkeypatch.setenv(name, CANARY)
     (tmp_path / "tiny.json").write_text(json.dumps({"d_model": 16, "blocks": BLOCKS[:1]}))
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("The quick brown fox jumps over the lazy dog. " * 20)
@@ -55,6 +60,9 @@ def test_a_run_stops_at_its_budget_and_resumes(common: tuple[object, ...], tmp_p
     assert totals(out)[-1] == pytest.approx(spent[-1], rel=0.5)
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert {job.paid for job in open_ledger().jobs()} == {False}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert not [path for path in written if CANARY.encode() in path.read_bytes()]
 
 
 def test_backends_that_count_nothing_are_refused(common: tuple[object, ...], tmp_path: Path) -> None:
