@@ -63,8 +63,8 @@ class HarmonicSpiking(Block):
     sigmoid); the hierarchy of the Harmonic system (Zenodo 20381713).
 
     >>> block = HarmonicSpiking(8, HarmonicSpikingConfig())
-    >>> block(torch.zeros(2, 5, 8), Context()).hidden.shape, block.report.rates
-    (torch.Size([2, 5, 8]), (0.0, 0.0, 0.0))
+    >>> block(torch.zeros(2, 5, 8), Context()).hidden.shape, block.report.tokens
+    (torch.Size([2, 5, 8]), 10)
     """
 
     Config = HarmonicSpikingConfig
