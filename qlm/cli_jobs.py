@@ -139,10 +139,13 @@ def resume(
         except ValueError as error:
             problems += 1
             console.print(f"{job.tag[:16]}  {error}", soft_wrap=True, markup=False, highlight=False)
-    devices = {job.device for job in chosen}
-    for job in found.jobs(states=FINAL):
-        if job.paid and job.used is None and job.remote_id is not None and job.device in devices:
-            _courier(job, found).refresh_usage(job)
+    for job in found.jobs(states=FINAL):  # until the service reports what they took, they are charged all they might
+        if job.paid and job.used is None and job.remote_id is not None:
+            try:
+                _courier(job, found).refresh_usage(job)
+            except ValueError as error:
+                problems += 1
+                console.print(f"{job.tag[:16]}  {error}", soft_wrap=True, markup=False, highlight=False)
     if problems:
         raise typer.Exit(1)
 

@@ -172,3 +172,31 @@ def test_cancelling(ledger: Ledger) -> None:
     assert ledger.spending("r").run == 0
     with pytest.raises(ValueError, match="is cancelled; leave it"):
         courier.cancel(job.tag)
+
+
+def test_what_waits_to_be_sent_needs_leave_again(ledger: Ledger) -> None:
+    service = Service(submissions=[NotSent("no device")])
+    with pytest.raises(NotSent):
+        carry(ledger, service).deliver([asks()], 60)
+    (job,) = ledger.jobs()
+    assert job.state == "queued"
+    sent = service.sent
+    with pytest.raises(BudgetError, match="got allow_qpu_seconds=0 for a request"):
+        carry(ledger, service).deliver([asks()], 0)
+    with pytest.raises(BudgetError, match="got a job that waits to be sent and may take 10"):
+        carry(ledger, service).deliver([asks()], 5)
+    ledger.set_limits(Limits(month=5.0))
+    with pytest.raises(BudgetError, match=r"the budget of this month expects at most 5\.0 more"):
+        carry(ledger, service).follow(job.tag)
+    assert service.sent == sent
+    ledger.set_limits(Limits())
+    assert carry(ledger, service).follow(job.tag).state == "done"
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_until_usage_is_reported_all_that_a_job_may_take_is_charged(ledger: Ledger, paid: bool) -> None:
+    service = Service(end=Progress("done", None))
+    carry(ledger, service).deliver([asks(paid=paid)], 60)
+    (job,) = ledger.jobs()
+    assert job.charge == (job.cap if paid else job.estimate)
+    assert ledger.spending("r").run == job.charge

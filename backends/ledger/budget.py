@@ -62,11 +62,7 @@ def caps(estimates: Sequence[float], allowed: float, limits: Limits, spent: Spen
     [10]
     """
     total = sum(estimates)
-    if not allowed:
-        raise BudgetError(
-            f"a device expects leave to spend QPU time, got allow_qpu_seconds=0 for a request of about {total:.1f} QPU "
-            "seconds; nothing was sent: pass --allow-qpu-seconds N (allow_qpu_seconds) with all that a run may take."
-        )
+    _require_any(total, allowed)
     budgets = [("run", allowed - spent.run, "allow more with --allow-qpu-seconds (allow_qpu_seconds)")]
     if limits.call is not None:
         budgets.append(("call", limits.call, "raise it with: qlm jobs budget --call"))
@@ -86,3 +82,43 @@ def caps(estimates: Sequence[float], allowed: float, limits: Limits, spent: Spen
     shares = [spare * (each / total if total else 1 / len(estimates)) for each in estimates]
     wanted = [max(_LEAST_CAP, _GENEROSITY * each) for each in estimates]
     return [max(1, math.floor(min(most, 1 + share))) for most, share in zip(wanted, shares, strict=True)]
+
+
+def _require_any(seconds: float, allowed: float) -> None:
+    if not allowed:
+        raise BudgetError(
+            f"a device expects leave to spend QPU time, got allow_qpu_seconds=0 for a request of about {seconds:.1f} "
+            "QPU seconds; nothing was sent: pass --allow-qpu-seconds N (allow_qpu_seconds) with all that a run may "
+            "take."
+        )
+
+
+def require_leave(cap: float, allowed: float, spent: float) -> None:
+    """Raise BudgetError where a job written down before, and never sent, is beyond what this run may spend.
+
+    >>> require_leave(10, 60.0, 20.0)
+    """
+    _require_any(cap, allowed)
+    if cap > allowed - spent:
+        raise BudgetError(
+            f"the budget of this run expects at most {max(0.0, allowed - spent):.1f} more QPU seconds, got a job that "
+            f"waits to be sent and may take {cap:.0f}; nothing was sent: allow more with --allow-qpu-seconds "
+            "(allow_qpu_seconds), or cancel it: qlm jobs cancel.",
+            max(0.0, allowed - spent),
+        )
+
+
+def within(cap: float, limits: Limits, spent: float, paid: bool) -> None:
+    """Raise BudgetError where such a job is beyond the budget per call, or what is left of the month's.
+
+    >>> within(10, Limits(month=60.0), 20.0, True)
+    """
+    month = None if limits.month is None or not paid else limits.month - spent
+    for name, left in (("call", limits.call), ("month", month)):
+        if left is not None and cap > left:
+            raise BudgetError(
+                f"the budget of this {name} expects at most {max(0.0, left):.1f} more QPU seconds, got a job that waits to "
+                f"be sent and may take {cap:.0f}; nothing was sent: raise it with: qlm jobs budget --{name}, or "
+                "cancel the job.",
+                max(0.0, left),
+            )

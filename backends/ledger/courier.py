@@ -137,6 +137,7 @@ class Courier:
     def _send(self, job: Job, pauses: Iterator[float]) -> None:
         """Claim a queued job and send it: one of several processes succeeds in claiming it."""
         clock = self.ledger.clock
+        self.ledger.require_budget(job)
         if not self.ledger.move(job, states.UNCERTAIN, sent=(clock.boot(), clock.steady())):
             return
         claimed = self.ledger.job(job.tag)

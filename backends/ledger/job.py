@@ -77,7 +77,11 @@ class Job:
 
     @property
     def charge(self) -> float:
-        """QPU seconds that count against budgets: reported ones, else the cap while it is open, else the estimate."""
+        """QPU seconds that count against budgets: reported ones; until they are, all that a job may have taken.
+
+        What a rehearsal on a fake device would have taken is its estimate.
+        """
         if self.used is not None:
             return self.used
-        return self.estimate if self.state in ("done", "failed", "cancelled") else float(self.cap)
+        is_over = self.state in ("done", "failed", "cancelled")
+        return self.estimate if is_over and not self.paid else float(self.cap)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backends.ledger.budget import Limits, Spending, caps
+from backends.ledger.budget import Limits, Spending, caps, require_leave, within
 from backends.ledger.clock import Clock, month_start
 from backends.ledger.job import Job, JobRequest, tag_of
-from backends.ledger.states import CANCELLED, FAILED, OPEN, check_change
+from backends.ledger.states import CANCELLED, FAILED, OPEN, QUEUED, check_change
 from backends.ledger.store import default_path, prepare, reading, transaction
 
 _JUMP = 3600.0
@@ -23,7 +23,7 @@ _WITHOUT_RESULT = (
     "sent_boot, sent_steady, lookups, NULL AS result"
 )
 _CHARGE = f"""CASE WHEN used IS NOT NULL THEN used
-    WHEN state IN ({", ".join(f"'{state}'" for state in sorted(OPEN))}) THEN cap ELSE estimate END"""
+    WHEN paid OR state IN ({", ".join(f"'{state}'" for state in sorted(OPEN))}) THEN cap ELSE estimate END"""
 
 
 class ClockWarning(UserWarning):
@@ -56,14 +56,20 @@ class Ledger:
     def record(self, requests: Sequence[JobRequest], allowed: float) -> list[Job]:
         """Write requests down, all or none, and return their jobs; ``allowed``: QPU seconds of the whole run.
 
-        A request that is already there, and neither failed nor cancelled, is that job: it costs nothing again. Raises
-        BudgetError, having written nothing, where the others cost more than some budget leaves.
+        A request that is already there, and neither failed nor cancelled, is that job: it costs nothing again, but one
+        that was never sent needs today's leave like a new one. Raises BudgetError, having written nothing, where those
+        to be sent cost more than some budget leaves.
         """
         now = self._wall()
         with transaction(self.path) as connection:
             since = self._month(connection, now)
             known = {each.content: _alive(connection, each.content) for each in requests if not each.fresh}
             new = {each.content: each for each in requests if each.fresh or known[each.content] is None}
+            for job in known.values():
+                if job is not None and job.state == QUEUED:
+                    run = next(iter(requests)).run
+                    spent = _spending(connection, run, since)
+                    require_leave(job.cap, allowed, spent.run - job.cap * (job.run == run))
             if new:
                 first = next(iter(new.values()))
                 spent, limits = _spending(connection, first.run, since), _limits(connection)
@@ -71,6 +77,12 @@ class Ledger:
                 for (content, each), cap in zip(new.items(), seconds, strict=True):
                     known[content] = _insert(connection, each, cap, now)
         return [job for each in requests if (job := known[each.content]) is not None]
+
+    def require_budget(self, job: Job) -> None:
+        """Raise BudgetError where a job that waits to be sent would by now exceed the budget per call or month."""
+        with transaction(self.path) as connection:
+            spent = _spending(connection, job.run, self._month(connection, self._wall()))
+            within(job.cap, _limits(connection), spent.month - job.cap, job.paid)
 
     def job(self, tag: str) -> Job:
         """Return the job of a tag, with its result, or of the beginning of one; ValueError where there is none."""
