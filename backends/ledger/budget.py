@@ -117,8 +117,8 @@ def within(cap: float, limits: Limits, spent: float, paid: bool) -> None:
     for name, left in (("call", limits.call), ("month", month)):
         if left is not None and cap > left:
             raise BudgetError(
-                f"the budget of this {name} expects at most {max(0.0, left):.1f} more QPU seconds, got a job that waits to "
-                f"be sent and may take {cap:.0f}; nothing was sent: raise it with: qlm jobs budget --{name}, or "
-                "cancel the job.",
+                f"the budget of this {name} expects at most {max(0.0, left):.1f} more QPU seconds, got a job that "
+                f"waits to be sent and may take {cap:.0f}; nothing was sent: raise it with: qlm jobs budget --{name}, "
+                "or cancel the job.",
                 max(0.0, left),
             )
