@@ -15,7 +15,7 @@ from circuits import Circuit, PauliSum, Reset, X, Y, Z
 EXACT = {
     "aer": ("qiskit_aer", 1),
     "aer:matrix_product_state": ("qiskit_aer", 1),
-    "pennylane:default.qubit": ("pennylane", 5, 5),
+    "pennylane:default.qubit": ("pennylane", 5),
     "pennylane:lightning.qubit": ("pennylane_lightning", 5),
     "quimb:exact": ("quimb", 10),
 }

@@ -21,7 +21,7 @@ from qlm.quantum import QuantumLayer
 from qlm.registry import BLOCKS, block_class
 
 
-@pytest.mark.parametrize("kind", [kind for kind in BLOCKS if block_class(kind).holds_circuit])
+@pytest.mark.parametrize("kind", [kind for kind in BLOCKS if hasattr(block_class(kind), "circuit_core")])
 def test_every_block_that_holds_a_circuit_is_measured(kind: str) -> None:
     """Each token's entropy is the one of the block's own circuit at the block's own angles, in every circuit mode."""
     model = disturb(build(HARMONIC, {"kind": kind, **SMALL.get(kind, {})}))
@@ -47,6 +47,15 @@ def test_every_block_that_holds_a_circuit_is_measured(kind: str) -> None:
     for mode in ("twin", "off"):
         with pytest.raises(ValueError, match="expects a model with a circuit"):
             measure_entropy(build(HARMONIC, {"kind": kind, **SMALL.get(kind, {}), "quantum": mode}), TEXT)
+
+
+def test_circuits_whose_inputs_come_from_a_state_are_not_measured() -> None:
+    kinds = {
+        kind for kind in BLOCKS if block_class(kind).holds_circuit and not hasattr(block_class(kind), "circuit_core")
+    }
+    assert kinds == {"harmonic_qubits"}  # a token alone does not tell what its qubits are prepared in
+    with pytest.raises(ValueError, match="expects a model with a circuit"):
+        measure_entropy(build(HARMONIC, {"kind": "harmonic_qubits", **SMALL["harmonic_qubits"]}), TEXT)
 
 
 class _Part(QuantumPart):

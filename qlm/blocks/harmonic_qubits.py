@@ -16,7 +16,7 @@ from circuits._check import integer
 from circuits.library import generalised_damping
 from circuits.passes import light_cone
 from classical_kernels import scan
-from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, real_tokens
+from qlm.blocks.base import Block, BlockOutput, CircuitReport, Context, norm_share, places, real_tokens, writes_report
 from qlm.blocks.convolution import CausalConvolution
 from qlm.controls import CircuitPart, QuantumPart, build_part, check_mode
 from qlm.fields import check_types
@@ -154,7 +154,7 @@ class HarmonicQubits(Block):
             return torch.zeros_like(drive.logits)
         return self.core(drive).unflatten(0, drive.real.shape)
 
-    @torch.no_grad()
+    @writes_report
     def _write_report(self, real: Tensor, added: Tensor, update: Tensor) -> None:
         tokens, part = int(real.sum()), self.core
         runs = isinstance(part, QubitLevels)
@@ -182,13 +182,14 @@ class QubitLevels(CircuitPart[QuantumLayer]):
         swaps = torch.atan(torch.exp(-drive.logits / 2))  # arcsin sqrt(1 - a), of a = sigmoid(logit)
         before, rows = drive.first, []
         for t in range(drive.values.shape[1]):
-            chosen = drive.real[:, t]
+            chosen = places(drive.real[:, t])
             signal, after = drive.values[chosen, t], []
             for level, z in enumerate(before[chosen].unbind(1)):
                 target = (signal - drive.gains[level - 1] * z) / 2 if level else signal
                 signal = self._step(z, target, swaps[chosen, t, level])
                 after.append(signal)
-            before = before.masked_scatter(chosen[:, None, None], torch.stack(after, 1))
+            moved = before.index_copy(0, chosen, torch.stack(after, 1))
+            before = torch.where(drive.real[:, t, None, None], moved, before)
             rows.append(before)
         return torch.stack(rows, 1).flatten(0, 1) if rows else drive.logits.flatten(0, 1)
 
