@@ -102,7 +102,7 @@ _times_power: Any = intrinsic(_scaling)
 
 def _reduced(x) -> Any:
     """k plus the shift, and e^r - 1."""
-    raise NotImplementedError(f"for compiled code, got {x}.")
+    raise NotImplementedError(f"_reduced is for compiled code, got a call from Python with {x}.")
 
 
 @overload(_reduced, jit_options=_STRICT)

@@ -51,7 +51,7 @@ def _store(array, i, value):  # noqa: ARG001 (numba calls with the operands' typ
 
 # The typing context comes first by numba's protocol.
 @intrinsic
-def _from_bfloat16(context, bits):  # noqa: ARG001
+def _from_bfloat16(context, bits):  # noqa: ARG001 (the context comes first by numba's protocol)
     def generate(_, builder, __, arguments):
         wide = builder.shl(builder.zext(arguments[0], _WORD), ir.Constant(_WORD, 16))
         return builder.bitcast(wide, ir.FloatType())
@@ -60,7 +60,7 @@ def _from_bfloat16(context, bits):  # noqa: ARG001
 
 
 @intrinsic
-def _to_bfloat16(context, value):  # noqa: ARG001
+def _to_bfloat16(context, value):  # noqa: ARG001 (the context comes first by numba's protocol)
     def generate(_, builder, __, arguments):
         bits = builder.bitcast(arguments[0], _WORD)
         odd = builder.and_(builder.lshr(bits, ir.Constant(_WORD, 16)), ir.Constant(_WORD, 1))
@@ -73,7 +73,7 @@ def _to_bfloat16(context, value):  # noqa: ARG001
 
 
 @intrinsic
-def _from_float16(context, bits):  # noqa: ARG001
+def _from_float16(context, bits):  # noqa: ARG001 (the context comes first by numba's protocol)
     def generate(_, builder, __, arguments):
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
@@ -81,7 +81,7 @@ def _from_float16(context, bits):  # noqa: ARG001
 
 
 @intrinsic
-def _to_float16(context, value):  # noqa: ARG001
+def _to_float16(context, value):  # noqa: ARG001 (the context comes first by numba's protocol)
     def generate(_, builder, __, arguments):
         return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), _HALF_WORD)
 

@@ -14,13 +14,14 @@ from torch import Tensor
 from backends import linalg
 from backends.statevector import executor
 from backends.statevector.batch import MAX_WIRES, Batch
+from backends.statevector.gate_phases import with_phases
 from backends.statevector.lowering import lower, lower_along, lower_observed
 from backends.statevector.program import Program
 from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READING, Reading, lower_reading
 from backends.statevector.readouts import DENSITY, PROBABILITIES
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
-from circuits import GATES, Circuit, PauliSum
+from circuits import Circuit, PauliSum
 from circuits.slots import Gather, gather
 
 
@@ -51,9 +52,9 @@ def expectations_along(
 
 def states(circuit: Circuit, angles: Tensor) -> Tensor:
     """Return the states (B, N), complex, at angles (B, a) of the whole circuit."""
-    task, phases = _preparing(circuit), _phases(circuit)
+    task = _preparing(circuit)
     made = torch.view_as_complex(_run(task, *task.parts(angles)))
-    return made * _turn(angles, phases) if any(phases) else made
+    return with_phases(made, circuit, angles)
 
 
 def probabilities(circuit: Circuit, angles: Tensor, wires: tuple[int, ...]) -> Tensor:
@@ -74,18 +75,6 @@ def entropy(circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str)
         return linalg.entropy(density(circuit, angles, wires), kind)
     task = _reading(circuit, ENTROPIES[kind], wires)
     return _run(task, *task.parts(angles)).squeeze(1)
-
-
-@lru_cache(maxsize=1024)
-def _phases(circuit: Circuit) -> tuple[float, ...]:
-    """The phase factor of each angle: programs run ``p`` as ``rz``."""
-    return tuple(GATES[op.name].phase for op in circuit.ops if op.slots)
-
-
-def _turn(angles: Tensor, phases: tuple[float, ...]) -> Tensor:
-    """``exp(i sum_k phase_k angle_k)``, shape (B, 1)."""
-    total = (angles * torch.tensor(phases, dtype=angles.dtype)).sum(1, keepdim=True)
-    return torch.polar(torch.ones_like(total), total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +139,9 @@ def _along(circuit: Circuit, observables: tuple[PauliSum, ...], times: tuple[int
 
 @lru_cache(maxsize=256)
 def _preparing(circuit: Circuit) -> _Task:
-    phases = _phases(circuit)
 
     def in_torch(angles: Tensor) -> Tensor:
-        made = executor.run(circuit, angles).T
-        return torch.view_as_real(made * _turn(-angles, phases) if any(phases) else made)
+        return torch.view_as_real(with_phases(executor.run(circuit, angles).T.contiguous(), circuit, -angles))
 
     return _Task(circuit, lower(structure(circuit)[0]), None, in_torch)
 

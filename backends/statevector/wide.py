@@ -9,7 +9,6 @@ Axis legend: B samples, o observables, t times, a angles of the circuit, N ampli
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backends.statevector import executor
+from backends.statevector.gate_phases import with_phases
 from backends.statevector.structure import structure
 from backends.statevector.wide_lowering import ROW_BITS, WideProgram, lower_observed, lower_states
 from backends.statevector.wide_state import WideState
 from backends.statevector.words import Words, words_of
-from circuits import GATES, Circuit, PauliSum
+from circuits import Circuit, PauliSum
 
 MAX_WIRES = {torch.float32: 26, torch.float64: 25}
 """State and bra then take 1 GiB each in single precision."""
@@ -84,27 +84,13 @@ def expectations_along(
 def states(circuit: Circuit, angles: Tensor, row_bits: int = ROW_BITS) -> Tensor:
     """Return the states (B, N), complex, at angles (B, a) of the whole circuit."""
     check(circuit, angles)
-    phases = _phases(circuit)
     program = lower_states(circuit.n_wires, structure(circuit)[0].ops, row_bits)
 
     def in_torch(angles: Tensor) -> Tensor:
-        made = executor.run(circuit, angles).T
-        return torch.view_as_real(made * _turn(-angles, phases) if any(phases) else made)
+        return torch.view_as_real(with_phases(executor.run(circuit, angles).T.contiguous(), circuit, -angles))
 
     made = torch.view_as_complex(_apply(angles, _Task(program, (), in_torch)))
-    return made * _turn(angles, phases) if any(phases) else made
-
-
-@lru_cache(maxsize=1024)
-def _phases(circuit: Circuit) -> tuple[float, ...]:
-    """The phase factor of each angle: programs run ``p`` as ``rz``."""
-    return tuple(GATES[op.name].phase for op in circuit.ops if op.slots)
-
-
-def _turn(angles: Tensor, phases: tuple[float, ...]) -> Tensor:
-    """``exp(i sum_k phase_k angle_k)``, shape (B, 1)."""
-    total = (angles * torch.tensor(phases, dtype=angles.dtype)).sum(1, keepdim=True)
-    return torch.polar(torch.ones_like(total), total)
+    return with_phases(made, circuit, angles)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, since: Tens
 
 
 @convolve.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, since: Tensor) -> Tensor:  # noqa: ARG001
+def _(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, since: Tensor) -> Tensor:  # noqa: ARG001 (the operator's signature)
     return x.new_empty(x.shape)
 
 
@@ -88,12 +88,12 @@ _backward.register_autograd(_refuse)
 
 
 @register_flop_formula(torch.ops.classical_kernels.causal_convolution, get_raw=True)
-def _(x: Tensor, weight: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(x: Tensor, weight: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return causal_convolution_cost(x.shape, weight.shape[0], x.dtype).flops
 
 
 @register_flop_formula(torch.ops.classical_kernels.causal_convolution_backward, get_raw=True)
-def _(x: Tensor, weight: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(x: Tensor, weight: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return causal_convolution_cost(x.shape, weight.shape[0], x.dtype, backward=True).flops
 
 

@@ -41,7 +41,7 @@ def scan_channels(a: Tensor, b: Tensor, h0: Tensor, marks: Tensor, reverse: bool
 
 
 @scan_channels.register_fake
-def _(a: Tensor, b: Tensor, h0: Tensor, marks: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+def _(a: Tensor, b: Tensor, h0: Tensor, marks: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG001 (the operator's signature)
     return b.new_empty(b.shape), h0.new_empty(h0.shape)
 
 
@@ -93,12 +93,12 @@ _scan_backward.register_autograd(_refuse)
 
 
 @register_flop_formula(torch.ops.classical_kernels.scan, get_raw=True)
-def _(a: Tensor, *operands: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(a: Tensor, *operands: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return scan_cost(a.shape, a.dtype).flops
 
 
 @register_flop_formula(torch.ops.classical_kernels.scan_backward, get_raw=True)
-def _(a: Tensor, *operands: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(a: Tensor, *operands: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return scan_cost(a.shape, a.dtype, backward=True).flops
 
 

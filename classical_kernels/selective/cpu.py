@@ -122,12 +122,12 @@ _backward.register_autograd(_refuse)
 
 
 @register_flop_formula(torch.ops.classical_kernels.selective_scan, get_raw=True)
-def _(u: Tensor, delta: Tensor, A: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(u: Tensor, delta: Tensor, A: Tensor, *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return selective_scan_cost(u.shape, A.shape[0], u.dtype).flops
 
 
 @register_flop_formula(torch.ops.classical_kernels.selective_scan_backward, get_raw=True)
-def _(operands: list[Tensor], *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001
+def _(operands: list[Tensor], *rest: object, out_val: object = None, **options: object) -> int:  # noqa: ARG001 (the operator's signature)
     return selective_scan_cost(operands[0].shape, operands[2].shape[0], operands[0].dtype, backward=True).flops
 
 
