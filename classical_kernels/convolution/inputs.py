@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from classical_kernels.operands import check_dtypes, check_shapes
 from classical_kernels.packing import check_steps
-
-_NARROW = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class ConvolutionInputs(NamedTuple):
@@ -34,15 +33,7 @@ def checked_inputs(
     """
     given = {"x": x, "weight": weight}
     given |= {name: one for name, one in (("bias", bias), ("state", state)) if one is not None}
-    for name, operand in given.items():
-        if not isinstance(operand, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(operand).__name__}: pass torch.as_tensor of it.")
-        if operand.dtype != torch.float64 and operand.dtype not in _NARROW:
-            raise TypeError(
-                f"{name} must be real and floating-point, got {operand.dtype}: cast it, e.g. with .float()."
-            )
-    if len({operand.dtype == torch.float64 for operand in given.values()}) > 1:
-        raise TypeError("operands must be float64 all or none (other dtypes mix): cast the others with .double().")
+    check_dtypes(given)
     if x.dim() != 3 or weight.dim() != 2 or weight.shape[0] != x.shape[2] or weight.shape[1] < 1:
         raise ValueError(
             "x and weight must have shapes (batch, seq, channels) and (channels, taps), with a tap at least, "
@@ -53,15 +44,7 @@ def checked_inputs(
         "x": tuple(x.shape), "weight": (n_channels, taps), "bias": (n_channels,),
         "state": (x.shape[0], taps - 1, n_channels),
     }  # fmt: skip
-    for name, operand in given.items():
-        if tuple(operand.shape) != expected[name]:
-            raise ValueError(
-                f"{name} must have shape {expected[name]}, got {tuple(operand.shape)}: expand or reshape it."
-            )
-        if operand.device != x.device:
-            raise ValueError(
-                f"{name} must be on the device of x, {x.device}, got {operand.device}: move it with .to()."
-            )
+    check_shapes(given, expected)
     check_steps(x, "resets", resets)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if bias is None:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from classical_kernels.operands import check_dtypes, check_shapes
 from classical_kernels.packing import check_steps
-
-_NARROW = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class HeadInputs(NamedTuple):
@@ -35,15 +34,7 @@ def checked_inputs(
     torch.Size([2, 4, 5, 6])
     """
     given = {"x": x, "log_a": log_a, "B": B, "C": C} | ({} if h0 is None else {"h0": h0})
-    for name, operand in given.items():
-        if not isinstance(operand, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(operand).__name__}: pass torch.as_tensor of it.")
-        if operand.dtype != torch.float64 and operand.dtype not in _NARROW:
-            raise TypeError(
-                f"{name} must be real and floating-point, got {operand.dtype}: cast it, e.g. with .float()."
-            )
-    if len({operand.dtype == torch.float64 for operand in given.values()}) > 1:
-        raise TypeError("operands must be float64 all or none (other dtypes mix): cast the others with .double().")
+    check_dtypes(given)
     if x.dim() != 4 or B.dim() != 4 or B.shape[2] < 1 or x.shape[2] % B.shape[2]:
         raise ValueError(
             "x and B must have shapes (batch, seq, heads, channels) and (batch, seq, groups, states), the groups "
@@ -54,15 +45,7 @@ def checked_inputs(
         "x": tuple(x.shape), "log_a": (batch, seq_len, n_heads), "B": (batch, seq_len, *B.shape[2:]),
         "C": (batch, seq_len, *B.shape[2:]), "h0": (batch, n_heads, width, B.shape[3]),
     }  # fmt: skip
-    for name, operand in given.items():
-        if tuple(operand.shape) != expected[name]:
-            raise ValueError(
-                f"{name} must have shape {expected[name]}, got {tuple(operand.shape)}: expand or reshape it."
-            )
-        if operand.device != x.device:
-            raise ValueError(
-                f"{name} must be on the device of x, {x.device}, got {operand.device}: move it with .to()."
-            )
+    check_shapes(given, expected)
     check_steps(x, "resets", resets)
     check_steps(x, "mask", mask)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

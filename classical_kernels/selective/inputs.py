@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from classical_kernels.operands import check_dtypes, check_shapes
 from classical_kernels.packing import check_steps
 
 DISCRETIZATIONS = ("euler", "zoh")
 """How the input enters: Euler's rule, b = delta B u, or held over the step, b = (exp(delta A) - 1) / A B u."""
-_NARROW = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class SelectiveInputs(NamedTuple):
@@ -55,9 +55,10 @@ def checked_inputs(
         raise ValueError(
             f"discretization must be one of {', '.join(DISCRETIZATIONS)}, got {discretization!r}: name one."
         )
-    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "h0": h0}
-    _check_types({name: operand for name, operand in given.items() if operand is not None or name in "udeltaABC"})
-    _check_shapes({name: operand for name, operand in given.items() if operand is not None})
+    optional = {name: operand for name, operand in (("D", D), ("z", z), ("h0", h0)) if operand is not None}
+    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C} | optional
+    check_dtypes(given)
+    _check_shapes(given)
     check_steps(u, "mask", mask)
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     if h0 is None:
@@ -69,22 +70,6 @@ def checked_inputs(
     return SelectiveInputs(
         u, delta, A, B, C, None if D is None else D.to(dtype), None if z is None else z.to(dtype), h0
     )
-
-
-def _check_types(given: dict[str, Tensor | None]) -> None:
-    for name, operand in given.items():
-        if not isinstance(operand, Tensor):
-            raise TypeError(f"{name} must be a torch tensor, got {type(operand).__name__}: pass torch.as_tensor of it.")
-        if operand.dtype != torch.float64 and operand.dtype not in _NARROW:
-            raise TypeError(
-                f"{name} must be real and floating-point, got {operand.dtype}: cast it, e.g. with .float()."
-            )
-    doubles = [name for name, operand in given.items() if operand is not None and operand.dtype == torch.float64]
-    if doubles and len(doubles) < len(given):
-        raise TypeError(
-            "operands must be float64 all or none (other dtypes mix, and run in float32), "
-            f"got float64 for {', '.join(doubles)} alone: cast the others with .double()."
-        )
 
 
 def _check_shapes(given: dict[str, Tensor]) -> None:
@@ -100,13 +85,4 @@ def _check_shapes(given: dict[str, Tensor]) -> None:
         "u": wide, "delta": wide, "z": wide, "A": (n_channels, n_states), "B": narrow, "C": narrow, "D": (n_channels,),
         "h0": (batch, n_channels, n_states),
     }  # fmt: skip
-    for name, operand in given.items():
-        if tuple(operand.shape) != expected[name]:
-            raise ValueError(
-                f"{name} must have shape {expected[name]} beside u {wide} and A {tuple(A.shape)}, "
-                f"got {tuple(operand.shape)}: expand or reshape it."
-            )
-        if operand.device != u.device:
-            raise ValueError(
-                f"{name} must be on the device of u, {u.device}, got {operand.device}: move it with .to()."
-            )
+    check_shapes(given, expected)
