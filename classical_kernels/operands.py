@@ -45,4 +45,6 @@ def check_shapes(given: Mapping[str, Tensor], expected: Mapping[str, tuple[int, 
                 f"{name} must have shape {tuple(expected[name])}, got {tuple(operand.shape)}: expand or reshape it."
             )
         if operand.device != device:
-            raise ValueError(f"{name} must be on the device of {first}, {device}, got {operand.device}: use .to().")
+            raise ValueError(
+                f"{name} must be on the device of {first}, {device}, got {operand.device}: move it with .to()."
+            )
