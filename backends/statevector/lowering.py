@@ -36,7 +36,7 @@ _FEW = 2
 """Gates that are run one by one: each of them moves half of the amplitudes, a permutation copies them all."""
 SWEEP = frozenset(("cx", "cz", "swap"))
 _LETTERS = {"X": 1, "Y": 2, "Z": 3}
-_CONTROLLED = {"cy": ("sdg", "cx", "s"), "ch": ("ry_minus", "cz", "ry_plus")}
+CONTROLLED = {"cy": ("sdg", "cx", "s"), "ch": ("ry_minus", "cz", "ry_plus")}
 """Gates on two wires as gates on the second one around a CNOT or CZ: exact, phases included."""
 
 
@@ -240,7 +240,7 @@ def _lower_op(state: _Lowering, name: str, wires: tuple[int, ...], angle: Angle 
     elif name in SWEEP:
         state.sweep(name, wires)
     else:
-        before, middle, after = _CONTROLLED[name]
+        before, middle, after = CONTROLLED[name]
         state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(before), False))
         state.sweep(middle, wires)
         state.one_wire(wires[1], Factor(0, FIXED_NAMES.index(after), False))

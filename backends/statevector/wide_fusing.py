@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.statevector.wide_lowering import FIXED_MATRICES, WideProgram
+from backends.statevector.program import FIXED_MATRICES
+from backends.statevector.wide_lowering import WideProgram
 from circuits.gates import PAULI
 
 _PAULIS = np.stack([PAULI[letter] for letter in "IXYZ"])

@@ -16,21 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.statevector.lowering import CONTROLLED
+from backends.statevector.program import FIXED_NAMES
 from backends.statevector.structure import Gate
 from backends.statevector.wide_schedule import CNOT, CZ, MATRIX, WORD, Item, Pass, schedule
 from circuits import GATES
 
 _LETTERS = {"X": 1, "Y": 2, "Z": 3}
-_CONTROLLED = {"cy": ("sdg", "cx", "s"), "ch": ("ry_minus", "cz", "ry_plus")}
-"""Gates on two wires as gates on the second one around a CNOT or CZ: exact, phases included."""
-_FIXED = {
-    **{name: gate.matrix() for name, gate in GATES.items() if gate.n_wires == 1 and not gate.generator},
-    "ry_plus": GATES["ry"].matrix(np.pi / 4),
-    "ry_minus": GATES["ry"].matrix(-np.pi / 4),
-}
-_FIXED_NAMES = tuple(_FIXED)
-FIXED_MATRICES = np.stack([_FIXED[name] for name in _FIXED_NAMES])
-"""Matrices of the gates without angle on one wire, by their number."""
 ROW_BITS = 10
 """Bits of a chunk beside those of a row: 128 KiB of amplitudes in single precision, which an L2 cache holds with the
 bra. Measured."""
@@ -109,12 +101,12 @@ class _Lowering:
             self.two_wires(Item(CZ, 0, 1 << bits[0] | 1 << bits[1], 0))
         elif gate.n_wires == 1:
             if name != "id":
-                self.one_wire(bits[0], Factor(0, _FIXED_NAMES.index(name)))
+                self.one_wire(bits[0], Factor(0, FIXED_NAMES.index(name)))
         else:
-            before, middle, after = _CONTROLLED[name]
-            self.one_wire(bits[1], Factor(0, _FIXED_NAMES.index(before)))
+            before, middle, after = CONTROLLED[name]
+            self.one_wire(bits[1], Factor(0, FIXED_NAMES.index(before)))
             self.op(middle, wires)
-            self.one_wire(bits[1], Factor(0, _FIXED_NAMES.index(after)))
+            self.one_wire(bits[1], Factor(0, FIXED_NAMES.index(after)))
 
     def _rotation(self, letters: str, bits: Sequence[int]) -> None:
         which, self.n_angles = self.n_angles, self.n_angles + 1
