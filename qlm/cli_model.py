@@ -18,30 +18,77 @@ SPLITS = ("train", "valid", "test")
 def evaluate(
     model: ModelOption,
     data: Annotated[
-        str | None, typer.Option(help="python-docs, a text file or folder; the run's own by default.")
+        str | None,
+        typer.Option(help="python-docs, hf:DATASET[:CONFIG], a text file or folder; the run's own by default."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    split: Annotated[str | None, typer.Option(help="train, valid (the default) or test.")] = None,
     backend: BackendOption = "statevector",
-    context: Annotated[int, typer.Option(help="Tokens a window.")] = 512,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens a window (512), or read at a time from a stream (4096).")
+    ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Read the text once, as one document of any length, carrying the state; - too."),
+    ] = False,
 ) -> None:
     """Measure bits per byte of a model, and what its circuit contributes and costs."""
     from circuits._suggest import unknown
 
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise ValueError(unknown("split", split, SPLITS))
     _check_folder(model)
+    if stream:
+        _evaluate_stream(model, data, split, backend, context)
+        return
     from rich.console import Console
 
     from qlm.cli_train import evaluation_table
     from qlm.data import load_corpus
-    from qlm.evaluation import evaluate_model
+    from qlm.encoders import load_encoder
+    from qlm.evaluation import CONTEXT, evaluate_model
 
     loaded = _load(model, backend)
     corpus = load_corpus(_source(model) if data is None else data)
-    texts = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    context, encoder = context or CONTEXT, load_encoder(model)
+    measured = evaluate_model(loaded, corpus.split(split or "valid"), corpus.train, context, encoder=encoder)
     console = Console()
-    console.print(evaluation_table(evaluate_model(loaded, texts[split], corpus.train, context)))
-    console.print(f"{corpus.name}, {split}, SHA-256 {corpus.sha256[:16]}...", highlight=False)
+    console.print(evaluation_table(measured))
+    console.print(f"{corpus.name}, {split or 'valid'}, SHA-256 {corpus.sha256[:16]}...", highlight=False)
+
+
+def _evaluate_stream(model: Path, data: str | None, split: str | None, backend: str, context: int | None) -> None:
+    """One pass over a whole file or standard input, or over a split of a corpus that is in memory anyway."""
+    from rich.console import Console
+
+    from qlm.cli_train import figures
+    from qlm.console import progress_over
+    from qlm.data import load_corpus
+    from qlm.encoders import load_encoder
+    from qlm.streaming import stream_evaluate
+    from qlm.text_pieces import read_chunks
+
+    whole = data is not None and (data == "-" or Path(data).is_file())
+    if whole and split is not None:
+        raise ValueError(f"--stream reads a file as a whole, got --split {split} for {data}; leave --split out.")
+    loaded = _load(model, backend)
+    if data is not None and whole:
+        name, size = ("standard input", None) if data == "-" else (data, Path(data).stat().st_size)
+        chunks = read_chunks(sys.stdin.buffer if data == "-" else data)
+    else:
+        corpus = load_corpus(_source(model) if data is None else data)
+        text = corpus.split(split or "valid")
+        name, size, chunks = f"{corpus.name}, {split or 'valid'}", len(text), iter([bytes(text)])
+    console = Console()
+    with progress_over(console, name, size) as watch:
+        measured = stream_evaluate(loaded, chunks, load_encoder(model), context, name, watch)
+    rows = {
+        "bits per byte": f"{measured.bits_per_byte:.4f}",
+        "perplexity per byte": f"{measured.perplexity:.4f}",
+        "text": f"{measured.n_bytes:,} bytes, {measured.n_tokens:,} tokens, in one pass",
+        "tokens per second": f"{measured.tokens_per_second:,.0f}",
+    }
+    console.print(figures(rows))
+    console.print(f"{name}, each token predicted from all before it", markup=False, highlight=False)
 
 
 def generate(

@@ -155,21 +155,28 @@ def _run(plan: "Plan", out: Path, existing: str) -> None:
 
 def evaluation_table(measured: "Evaluation") -> Any:
     """Return a rich table of one model's figures."""
+    counted = measured.parameters
+    return figures(
+        {
+            "bits per byte": f"{measured.bits_per_byte:.4f}",
+            "perplexity per byte": f"{measured.perplexity:.4f}",
+            "text": f"{measured.n_bytes:,} bytes",
+            "parameters": f"{counted.core:,} core, {counted.embedding:,} embedding",
+            "of them in circuits / in twins": f"{counted.circuit} / {counted.twin}",
+            "tokens on the quantum path": f"{measured.routed_share:.1%}",
+            "circuit executions, one pass": f"{measured.circuit_executions:,}",
+            "circuit's gradient norm": f"{measured.circuit_gradient_norm:.2e}",
+            "bits per byte lost with its mean output": f"{measured.ablation_change:+.4f}",
+            "tokens per second": f"{measured.tokens_per_second:,.0f}",
+        }
+    )
+
+
+def figures(rows: dict[str, str]) -> Any:
+    """Return a rich table of names and values."""
     from rich.table import Table
 
-    counted = measured.parameters
     table = Table(show_header=False)
-    for name, value in (
-        ("bits per byte", f"{measured.bits_per_byte:.4f}"),
-        ("perplexity per byte", f"{measured.perplexity:.4f}"),
-        ("text", f"{measured.n_bytes:,} bytes"),
-        ("parameters", f"{counted.core:,} core, {counted.embedding:,} embedding"),
-        ("of them in circuits / in twins", f"{counted.circuit} / {counted.twin}"),
-        ("tokens on the quantum path", f"{measured.routed_share:.1%}"),
-        ("circuit executions, one pass", f"{measured.circuit_executions:,}"),
-        ("circuit's gradient norm", f"{measured.circuit_gradient_norm:.2e}"),
-        ("bits per byte lost with its mean output", f"{measured.ablation_change:+.4f}"),
-        ("tokens per second", f"{measured.tokens_per_second:,.0f}"),
-    ):
+    for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -1,9 +1,10 @@
 """What a person sees: rich consoles, and transformers without its own chatter."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def silent_console() -> Console:
@@ -32,3 +33,16 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def progress_over(console: Console, label: str, n_bytes: int | None) -> Iterator[Callable[[int], None]]:
+    """Draw a bar over the bytes of a text (None: unknown), told how many were read; nothing where there is no terminal.
+
+    >>> with progress_over(silent_console(), "a text", 10) as watch:
+    ...     watch(5)
+    """
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=n_bytes)
+        yield lambda done: bar.update(task, completed=done)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from qlm.sources import SPLIT_FILES, DataError, Source, read_source
@@ -50,6 +51,15 @@ class Corpus:
     def __post_init__(self) -> None:
         digests = b"".join(hashlib.sha256(split).digest() for split in (self.train, self.valid, self.test))
         object.__setattr__(self, "sha256", hashlib.sha256(digests).hexdigest())
+
+    def split(self, name: str) -> bytes:
+        """Return "train", "valid" or "test".
+
+        >>> corpus = load_corpus("python-docs")
+        >>> corpus.split("test") == corpus.test
+        True
+        """
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
     def summary(self) -> dict[str, str | int | float]:
         """Describe the corpus for a run's metrics, without its text: JSON types only, sizes in bytes.
@@ -147,24 +157,25 @@ def _corpus(read: Source, splits: tuple[bytes, bytes, bytes], n_units: int, n_dr
     )
 
 
-class ByteWindows(Dataset[dict[str, torch.Tensor]]):
-    """Windows for evaluation: each byte of the text is predicted in exactly one of them.
+class TokenWindows(Dataset[dict[str, torch.Tensor]]):
+    """Windows for evaluation: each token of the text is predicted in exactly one of them.
 
-    The text stands after one end-of-text token; window i holds tokens i (context - 1) to i (context - 1) + context,
+    The text's ids (n,) stand after one start token; window i holds tokens i (context - 1) to i (context - 1) + context,
     so that it begins with the last token of the window before it. An item holds `input_ids` and `labels`, `(context,)`
     int64 each, unshifted as Hugging Face models expect; the label of the first token is -100, and the end of the last
     window is padded (label -100). Raises ValueError for an empty text or a context below 2.
 
-    >>> windows = ByteWindows(b"abcd", context=4)
+    >>> windows = TokenWindows(np.arange(4), context=4, start_id=8, pad_id=9)
     >>> [window["input_ids"].tolist() for window in windows]
-    [[256, 97, 98, 99], [99, 100, 257, 257]]
+    [[8, 0, 1, 2], [2, 3, 9, 9]]
     >>> [window["labels"].tolist() for window in windows]
-    [[-100, 97, 98, 99], [-100, 100, -100, -100]]
+    [[-100, 0, 1, 2], [-100, 3, -100, -100]]
     """
 
-    def __init__(self, data: bytes, context: int) -> None:
-        self.tokens = _token_stream(data, context)
+    def __init__(self, ids: NDArray[np.integer], context: int, start_id: int, pad_id: int) -> None:
+        self.tokens = _token_stream(ids, context, start_id)
         self.context = context
+        self.pad_id = pad_id
 
     def __len__(self) -> int:
         return 1 + (len(self.tokens) - 2) // (self.context - 1)
@@ -175,28 +186,39 @@ class ByteWindows(Dataset[dict[str, torch.Tensor]]):
         padding = (0, self.context - len(tokens))
         labels = np.pad(tokens, padding, constant_values=IGNORED_LABEL)
         labels[0] = IGNORED_LABEL
-        input_ids = np.pad(tokens, padding, constant_values=PAD_ID)
+        input_ids = np.pad(tokens, padding, constant_values=self.pad_id)
         return {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}
 
 
-class RandomByteWindows(Dataset[dict[str, torch.Tensor]]):
-    """Windows for training: `n_windows` of them at offsets drawn uniformly from the text.
+class ByteWindows(TokenWindows):
+    """`TokenWindows` of bytes, after one end-of-text token.
+
+    >>> [window["input_ids"].tolist() for window in ByteWindows(b"abcd", context=4)]
+    [[256, 97, 98, 99], [99, 100, 257, 257]]
+    """
+
+    def __init__(self, data: bytes, context: int) -> None:
+        super().__init__(np.frombuffer(data, np.uint8), context, EOS_ID, PAD_ID)
+
+
+class RandomTokenWindows(Dataset[dict[str, torch.Tensor]]):
+    """Windows for training: `n_windows` of them at offsets drawn uniformly from the text's ids (n,).
 
     Item i is a pure function of `(seed, i)`, so a resumed run sees the same windows. The items look like those of
-    `ByteWindows`, without padding. Raises ValueError for a context below 2, a text shorter than the context, fewer
+    `TokenWindows`, without padding. Raises ValueError for a context below 2, a text shorter than the context, fewer
     than one window, or a seed outside 0..2**64 - 1.
 
-    >>> windows = RandomByteWindows(b"some text to learn from", context=8, n_windows=100, seed=0)
+    >>> windows = RandomTokenWindows(np.arange(20), context=8, n_windows=100, seed=0, start_id=20)
     >>> len(windows), windows[7]["input_ids"].equal(windows[7]["input_ids"])
     (100, True)
     """
 
-    def __init__(self, data: bytes, context: int, n_windows: int, seed: int) -> None:
-        self.tokens = _token_stream(data, context)
-        if len(data) < context:
+    def __init__(self, ids: NDArray[np.integer], context: int, n_windows: int, seed: int, start_id: int) -> None:
+        self.tokens = _token_stream(ids, context, start_id)
+        if len(ids) < context:
             raise ValueError(
-                f"expected at least {context} bytes for a context of {context}, got {len(data)}; give more text or a "
-                "shorter context"
+                f"expected at least {context} tokens of text for a context of {context}, got {len(ids)}; give more "
+                "text or a shorter context"
             )
         if n_windows < 1 or not 0 <= seed < 2**64:
             raise ValueError(
@@ -219,12 +241,24 @@ class RandomByteWindows(Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": input_ids, "labels": labels}
 
 
-def _token_stream(data: bytes, context: int) -> np.ndarray:
+class RandomByteWindows(RandomTokenWindows):
+    """`RandomTokenWindows` of bytes, after one end-of-text token.
+
+    >>> len(RandomByteWindows(b"some text to learn from", context=8, n_windows=100, seed=0))
+    100
+    """
+
+    def __init__(self, data: bytes, context: int, n_windows: int, seed: int) -> None:
+        super().__init__(np.frombuffer(data, np.uint8), context, n_windows, seed, EOS_ID)
+
+
+def _token_stream(ids: NDArray[np.integer], context: int, start_id: int) -> NDArray[np.integer]:
     if context < 2:
         raise ValueError(f"expected a context of at least 2 tokens, got {context}; pass a longer context")
-    if not data:
+    if not len(ids):
         raise ValueError("expected text, got no bytes; give a text of at least one byte")
-    return np.concatenate(([EOS_ID], np.frombuffer(data, np.uint8))).astype(np.uint16)
+    wide = np.uint16 if max(start_id, int(ids.max())) < 2**16 else np.uint32
+    return np.concatenate(([start_id], ids)).astype(wide)
 
 
 def _check_index(index: int, length: int) -> int:

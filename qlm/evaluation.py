@@ -16,9 +16,11 @@ from torch.nn import functional
 
 from qlm.blocks.quantum_router import RouterReport
 from qlm.controls import QuantumPart
-from qlm.data import IGNORED_LABEL, ByteWindows
+from qlm.data import IGNORED_LABEL, TokenWindows
+from qlm.encoders import ByteEncoder, TextEncoder
 from qlm.meter import circuit_reports
 from qlm.modeling import QLMForCausalLM
+from qlm.modes import evaluating
 
 CONTEXT = 512
 BATCH_SIZE = 16
@@ -92,13 +94,18 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: QLMForCausalLM, data: bytes, calibration: bytes, context: int = CONTEXT, batch_size: int = BATCH_SIZE
+    model: QLMForCausalLM,
+    data: bytes,
+    calibration: bytes,
+    context: int = CONTEXT,
+    batch_size: int = BATCH_SIZE,
+    encoder: TextEncoder | None = None,
 ) -> Evaluation:
     """Measure a model on ``data``; means for the ablation and the gradient's batch come from ``calibration``.
 
-    Cost: two passes over the data, and two over 16 kB of calibration text at most.
+    ``encoder`` None: bytes. Cost: two passes over the data, and two over 16 kB of calibration text at most.
     """
-    passes = _Pass(model, context, batch_size)
+    passes = _Pass(model, context, batch_size, encoder)
     started = time.perf_counter()
     bits = passes.bits_per_byte(data)
     seconds = time.perf_counter() - started
@@ -109,18 +116,24 @@ def evaluate_model(
         bits_per_byte=bits,
         routed_share=routed,
         circuit_executions=executions,
-        tokens_per_second=len(data) / seconds,
-        circuit_gradient_norm=circuit_gradient_norm(model, part[:_GRADIENT_BATCH], context),
+        tokens_per_second=passes.n_ids / seconds,
+        circuit_gradient_norm=circuit_gradient_norm(model, part[:_GRADIENT_BATCH], context, encoder),
         ablation_change=_with_mean_output(passes, data, part) - bits,
         parameters=count_parameters(model),
     )
 
 
-def bits_per_byte(model: QLMForCausalLM, data: bytes, context: int = CONTEXT, batch_size: int = BATCH_SIZE) -> float:
-    """Return ``-sum log2 p(byte | its past in the window) / n``, each byte predicted once, in evaluation mode.
+def bits_per_byte(
+    model: QLMForCausalLM,
+    data: bytes,
+    context: int = CONTEXT,
+    batch_size: int = BATCH_SIZE,
+    encoder: TextEncoder | None = None,
+) -> float:
+    """Return ``-sum log2 p(token | its past in the window) / n bytes``, each token predicted once, in evaluation mode.
 
-    Windows overlap by one token and the text follows an end-of-text token, see ``ByteWindows``. The model's mode comes
-    back. Raises ValueError for no data or a context below 2. Cost O(n).
+    ``encoder`` None: each byte is a token. Windows overlap by one token and the text follows an end-of-text token, see
+    ``TokenWindows``. The model's mode comes back. Raises ValueError for no data or a context below 2. Cost O(n).
 
     >>> from qlm.config import QLMConfig
     >>> _ = torch.manual_seed(0)
@@ -128,7 +141,7 @@ def bits_per_byte(model: QLMForCausalLM, data: bytes, context: int = CONTEXT, ba
     >>> abs(bits_per_byte(model, b"some text", context=4) - math.log2(258)) < 0.5
     True
     """
-    return _Pass(model, context, batch_size).bits_per_byte(data)
+    return _Pass(model, context, batch_size, encoder).bits_per_byte(data)
 
 
 def perplexity(model: QLMForCausalLM, data: bytes, context: int = CONTEXT, batch_size: int = BATCH_SIZE) -> float:
@@ -172,7 +185,9 @@ def circuit_ablation(
     return Ablation(intact, _with_mean_output(passes, data, calibration))
 
 
-def circuit_gradient_norm(model: QLMForCausalLM, data: bytes, context: int = CONTEXT) -> float:
+def circuit_gradient_norm(
+    model: QLMForCausalLM, data: bytes, context: int = CONTEXT, encoder: TextEncoder | None = None
+) -> float:
     """Return the 2-norm of the loss' gradient (nats) for all circuit weights, or twins' parameters, on one batch.
 
     The batch is the whole of ``data``; evaluation mode, so that nothing is drawn at random. What reaches a circuit
@@ -181,8 +196,9 @@ def circuit_gradient_norm(model: QLMForCausalLM, data: bytes, context: int = CON
     watched = [parameter for part in _parts(model) for parameter in part.parameters() if parameter.requires_grad]
     if not watched:
         return 0.0
-    with _evaluating(model):
-        inputs, labels = _stack(ByteWindows(data, context), range(len(ByteWindows(data, context))), model.device)
+    with evaluating(model):
+        windows = _windows(data, context, encoder)
+        inputs, labels = _stack(windows, range(len(windows)), model.device)
         loss = model(input_ids=inputs, labels=labels, use_cache=False).loss
         gradients = torch.autograd.grad(loss, watched, allow_unused=True)
     return math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None))
@@ -191,17 +207,22 @@ def circuit_gradient_norm(model: QLMForCausalLM, data: bytes, context: int = CON
 class _Pass:
     """Passes over texts; counts the tokens and circuits of the latest one."""
 
-    def __init__(self, model: QLMForCausalLM, context: int, batch_size: int) -> None:
+    def __init__(
+        self, model: QLMForCausalLM, context: int, batch_size: int, encoder: TextEncoder | None = None
+    ) -> None:
         self.model = model
         self.context = context
         self.batch_size = batch_size
+        self.encoder = encoder
+        self.n_ids = 0
         self.routed, self.tokens, self.executions = 0.0, 0, 0
 
     def bits_per_byte(self, data: bytes) -> float:
-        windows = ByteWindows(data, self.context)
+        windows = _windows(data, self.context, self.encoder)
+        self.n_ids = len(windows.tokens) - 1
         self.routed, self.tokens, self.executions = 0.0, 0, 0
         total = torch.zeros((), dtype=torch.float64)
-        with _evaluating(self.model), torch.no_grad():
+        with evaluating(self.model), torch.no_grad():
             for first in range(0, len(windows), self.batch_size):
                 chosen = range(first, min(first + self.batch_size, len(windows)))
                 inputs, labels = _stack(windows, chosen, self.model.device)
@@ -239,7 +260,12 @@ def _with_mean_output(passes: _Pass, data: bytes, calibration: bytes) -> float:
         return passes.bits_per_byte(data)
 
 
-def _stack(windows: ByteWindows, chosen: range, device: torch.device) -> tuple[Tensor, Tensor]:
+def _windows(data: bytes, context: int, encoder: TextEncoder | None) -> TokenWindows:
+    chosen = ByteEncoder() if encoder is None else encoder
+    return TokenWindows(chosen.encode(data), context, chosen.start_id, chosen.pad_id)
+
+
+def _stack(windows: TokenWindows, chosen: range, device: torch.device) -> tuple[Tensor, Tensor]:
     items = [windows[index] for index in chosen]
     stacked = (torch.stack([item[key] for item in items]) for key in ("input_ids", "labels"))
     inputs, labels = (tensor.to(device) for tensor in stacked)
@@ -264,14 +290,3 @@ def _watched(model: QLMForCausalLM, look: Callable[[nn.Module, Tensor], Tensor |
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; the mode comes back."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

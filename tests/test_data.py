@@ -219,7 +219,7 @@ def test_training_windows_are_text_at_uniform_offsets() -> None:
 
 
 def test_training_windows_refuse_what_they_cannot_do() -> None:
-    with pytest.raises(ValueError, match="at least 8 bytes for a context of 8, got 7"):
+    with pytest.raises(ValueError, match="at least 8 tokens of text for a context of 8, got 7"):
         RandomByteWindows(b"a" * 7, context=8, n_windows=1, seed=0)
     for n_windows, seed in ((0, 0), (1, -1), (1, 2**64)):
         with pytest.raises(ValueError, match=f"got {n_windows} and {seed}"):
