@@ -1,16 +1,19 @@
 """``qlm jobs``: what was sent to paid machines, what it cost, and what is to become of it."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qlm.cli_errors import reported
+from qlm.job_views import cost, moment, session_line, session_summary, spending_line, summary
 
 if TYPE_CHECKING:
-    from backends.ledger import Job, Ledger
+    from backends.ledger import Ledger
     from backends.ledger.courier import Courier
+    from backends.ledger.job import Sending
 
 app = typer.Typer(
     help="List, look at, resume, cancel and export the jobs of the ledger, and set budgets.",
@@ -42,22 +45,24 @@ def list_jobs(
     all_jobs: Annotated[bool, typer.Option("--all", help="Finished jobs too, however many.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, latest last: all that are open, and the last twenty of the others."""
-    found = _ledger(ledger)
-    jobs = found.jobs()
+    """List jobs, latest last: all that are open, and the last twenty of the others; then sessions that may bill."""
+    from backends.ledger.sessions import SessionBook
     from backends.ledger.states import OPEN
+
+    found = _ledger(ledger)
+    jobs, sessions = found.jobs(), [each for each in SessionBook(found).all() if all_jobs or not each.is_settled]
 
     recent = {job.tag for job in (jobs if all_jobs else jobs[-20:])}
     shown = [job for job in jobs if job.tag in recent or job.state in OPEN]
     if as_json:
-        _print_json([summary(job) for job in shown])
+        _print_json([*map(summary, shown), *map(session_summary, sessions)])
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    if not jobs:
+    if not jobs and not sessions:
         console.print(f"No jobs yet in {found.path}.", soft_wrap=True, markup=False, highlight=False)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -68,13 +73,15 @@ def list_jobs(
     for job in shown:
         style = _STYLES.get(job.state, "")
         state = f"[{style}]{job.state}[/]" if style else job.state
-        table.add_row(job.tag[:16], state, job.device, _moment(job.created), _cost(job), job.remote_id or "-")
+        table.add_row(job.tag[:16], state, job.device, moment(job.created), cost(job), job.remote_id or "-")
     console.print(table)
+    for session in sessions:
+        console.print(session_line(session), soft_wrap=True, markup=False, highlight=False)
     if len(shown) < len(jobs):
         console.print(f"{len(jobs) - len(shown)} earlier ones: qlm jobs list --all", highlight=False)
-    _print_spending(found, console)
-    if any(job.state in OPEN for job in jobs):
-        console.print("Open ones are fetched or continued by: qlm jobs resume", highlight=False)
+    console.print(spending_line(found), highlight=False)
+    if any(job.state in OPEN for job in jobs) or any(each.is_abandoned for each in sessions):
+        console.print("Open ones are fetched, continued or closed by: qlm jobs resume", highlight=False)
 
 
 @app.command()
@@ -83,7 +90,7 @@ def show(tag: TagArgument, ledger: LedgerOption = None, as_json: JsonOption = Fa
     """Show one job: what was asked, what became of it and when, and what it cost."""
     found = _ledger(ledger)
     job = found.job(tag)
-    history = [{"at": _moment(at), "state": state, "reason": reason} for at, state, reason in found.history(job.tag)]
+    history = [{"at": moment(at), "state": state, "reason": reason} for at, state, reason in found.history(job.tag)]
     if as_json:
         _print_json({**summary(job), "history": history, "request": job.body})
         return
@@ -94,7 +101,8 @@ def show(tag: TagArgument, ledger: LedgerOption = None, as_json: JsonOption = Fa
     options = job.body.get("options", {})
     for name, value in (
         *(("tag", job.tag), ("state", job.state), ("device", job.device), ("job of the service", job.remote_id or "-")),
-        ("QPU seconds", f"{_cost(job)} (estimate {job.estimate:.1f}, stopped at {job.cap})"),
+        ("QPU seconds", f"{cost(job)} (estimate {job.estimate:.1f}, stopped at {job.cap}, charged {job.charge:.1f})"),
+        *((f"sent {moment(each.at)}", _sent(each)) for each in found.sendings(job.tag)),
         ("run", job.run),
         ("circuits", f"{len(job.body.get('parameters', [])):,} rows of parameters, {options.get('shots', '-')} shots"),
         ("result", f"{len(job.result):,} bytes" if job.result is not None else "none yet"),
@@ -117,32 +125,34 @@ def resume(
     """Find each open job by its tag and fetch its result, or continue it; queued ones are sent.
 
     A job that may have been sent is looked for until it is found or ten minutes have passed since it left; it is sent
-    again only with --resubmit.
+    again only with --resubmit. Batches and sessions whose process has ended are closed.
     """
     from rich.console import Console
 
     from backends.ledger.states import FINAL, OPEN
 
     found, console = _ledger(ledger), Console()
+    reach = cache(lambda device: _courier(device, found))
     again = {found.job(tag).tag for tag in resubmit or ()}
     chosen = [found.job(tag) for tag in (*again, *(tags or ()))] if again or tags else found.jobs(states=OPEN)
+    problems = _close_sessions(found, console)  # they bill by the clock: first
     if not chosen:
         console.print("No job is open.")
-    problems = 0
     for job in chosen:
         try:
-            courier = _courier(job, found)
+            courier = reach(job.device)
             if job.tag in again:
                 courier.resubmit(job.tag)
             after = courier.follow(job.tag, wait)
-            console.print(f"{job.tag[:16]}  {job.state} -> {after.state}", highlight=False)
+            hint = "; looked for in vain so far: run this again, or with --wait" if after.state == "uncertain" else ""
+            console.print(f"{job.tag[:16]}  {job.state} -> {after.state}{hint}", soft_wrap=True, highlight=False)
         except ValueError as error:
             problems += 1
             console.print(f"{job.tag[:16]}  {error}", soft_wrap=True, markup=False, highlight=False)
     for job in found.jobs(states=FINAL):  # until the service reports what they took, they are charged all they might
-        if job.paid and job.used is None and job.remote_id is not None:
+        if job.paid and job.used is None and job.sendings:
             try:
-                _courier(job, found).refresh_usage(job)
+                reach(job.device).refresh_usage(job)
             except ValueError as error:
                 problems += 1
                 console.print(f"{job.tag[:16]}  {error}", soft_wrap=True, markup=False, highlight=False)
@@ -150,16 +160,41 @@ def resume(
         raise typer.Exit(1)
 
 
+def _close_sessions(ledger: "Ledger", console: Any) -> int:
+    """Close what nobody uses any more, and learn what closed sessions took; how often that failed."""
+    from backends.ibm.transports import close_session
+    from backends.ledger.sessions import SessionBook
+
+    problems = 0
+    for session in SessionBook(ledger).all():
+        if session.is_settled:
+            continue
+        if session.state != "closed" and not session.is_abandoned:
+            line = f"{session_line(session)}: in use by process {session.owner.split('/')[2]}, left open"
+        else:
+            try:
+                line = session_line(close_session(session.name, ledger))
+            except ValueError as error:
+                problems, line = problems + 1, str(error)
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    return problems
+
+
 @app.command()
 @reported
 def cancel(tag: TagArgument, ledger: LedgerOption = None) -> None:
-    """Cancel a job that is not over."""
+    """Cancel a job that is not over, or close a batch or session with all jobs in it."""
     found = _ledger(ledger)
+    if tag.startswith("qls-"):
+        from backends.ibm.transports import close_session
+
+        typer.echo(session_line(close_session(tag, found, cancel=True)))
+        return
     job = found.job(tag)
     if job.state == "queued":  # it never left: the service need not be reached
-        found.move(job, "cancelled", used=0.0, reason="before it was sent")
+        found.move(job, "cancelled", reason="before it was sent")
     else:
-        _courier(job, found).cancel(job.tag)
+        _courier(job.device, found).cancel(job.tag)
     typer.echo(f"{job.tag}  {job.state} -> {found.job(job.tag).state}")
 
 
@@ -208,30 +243,7 @@ def budget(
         now = found.limits()
         per_call = now.call if call is None else _seconds(call)
         found.set_limits(Limits(per_call, now.month if month is None else _seconds(month)))
-    _print_spending(found, Console())
-
-
-def summary(job: "Job") -> dict[str, Any]:
-    """Return a job's facts as plain JSON, without request and result.
-
-    >>> import tempfile
-    >>> from backends.ledger import JobRequest, open_ledger
-    >>> ledger = open_ledger(tempfile.mkdtemp() + "/ledger.sqlite3")
-    >>> summary(ledger.record([JobRequest("fake_manila", {}, estimate=2.0)], 60)[0])["qpu_seconds"]
-    {'estimated': 2.0, 'stopped_at': 10, 'reported': None}
-    """
-    return {
-        "tag": job.tag,
-        "state": job.state,
-        "device": job.device,
-        "service_job": job.remote_id,
-        "run": job.run,
-        "paid": job.paid,
-        "qpu_seconds": {"estimated": job.estimate, "stopped_at": job.cap, "reported": job.used},
-        "recorded": _moment(job.created),
-        "changed": _moment(job.changed),
-        "reason": job.reason,
-    }
+    Console().print(spending_line(found), highlight=False)
 
 
 def _ledger(path: Path | None) -> "Ledger":
@@ -240,10 +252,16 @@ def _ledger(path: Path | None) -> "Ledger":
     return open_ledger(path)
 
 
-def _courier(job: "Job", ledger: "Ledger") -> "Courier":
+def _courier(device: str, ledger: "Ledger") -> "Courier":
     from backends.ibm.transports import reach
 
-    return reach(job.device, ledger)
+    return reach(device, ledger)
+
+
+def _sent(sending: "Sending") -> str:
+    cost = "not reported yet" if sending.used is None else f"{sending.used:.1f} QPU seconds"
+    within = f", within session {sending.session}, which pays" if sending.session else ""
+    return f"{sending.remote_id or 'no answer'}: {cost}{within}"
 
 
 def _seconds(text: str) -> float | None:
@@ -253,24 +271,6 @@ def _seconds(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise ValueError(f"a budget expects QPU seconds, or none, got '{text}'; write for example 600.") from None
-
-
-def _print_spending(ledger: "Ledger", console: Any) -> None:
-    limits, spent = ledger.limits(), ledger.spending("").month
-    of_month = "no limit" if limits.month is None else f"of {limits.month:g} allowed"
-    per_call = "no limit" if limits.call is None else f"at most {limits.call:g}"
-    console.print(f"QPU seconds this month: {spent:.1f}, {of_month}; one call: {per_call}.", highlight=False)
-
-
-def _cost(job: "Job") -> str:
-    """Reported seconds, or an estimate, marked."""
-    return f"{job.used:.1f}" if job.used is not None else f"~{job.estimate:.1f}"
-
-
-def _moment(wall: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _print_json(content: Any) -> None:

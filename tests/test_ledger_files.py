@@ -14,11 +14,12 @@ import pytest
 from kill_points import HERE, HurriedClock
 from ledger_cases import Service, asks, carry
 
+from backends.ledger.accounts import ClockWarning
 from backends.ledger.budget import BudgetError, Limits
 from backends.ledger.clock import Clock
 from backends.ledger.courier import SEARCH_SECONDS, Undecided
 from backends.ledger.job import Job, JobRequest
-from backends.ledger.ledger import ClockWarning, Ledger, open_ledger
+from backends.ledger.ledger import Ledger, open_ledger
 from backends.ledger.store import LedgerError
 from backends.ledger.transport import AnswerLost
 
@@ -87,19 +88,45 @@ def test_a_locked_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ledger.record([asks()], 60)[0].state == "queued"
 
 
-def test_a_full_disk_before_sending(ledger: Ledger) -> None:
-    """A limit on the size of files stands for the disk: nothing is recorded, and nothing is sent."""
-    program = (
-        "import sys, resource, signal; from pathlib import Path\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from backends.ledger.ledger import open_ledger; from backends.ledger.job import JobRequest\n"
-        "ledger = open_ledger(sys.argv[1])\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
-        "ledger.record([JobRequest('x', {'parameters': ['y' * 200_000]}, 2.0)], 60)\n"
-    )
-    run = [sys.executable, "-c", program, str(ledger.path)]
-    done = subprocess.run(run, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=60)
+_FILLS = (
+    "import sys, resource, signal; from pathlib import Path\n"
+    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "from backends.ledger.ledger import open_ledger; from backends.ledger.job import JobRequest\n"
+    "ledger = open_ledger(sys.argv[1])\n"
+    "if limit := int(sys.argv[2]): resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+    "try: ledger.record([JobRequest('x', {'parameters': ['y' * 400_000]}, 2.0)], 60)\n"
+    "finally: print(len(ledger.jobs()))\n"
+)
+
+
+def fill(path: Path, limit: int, *command: str) -> subprocess.CompletedProcess[str]:
+    """Record, in a process of its own, a request that is too large for the place where the ledger lies."""
+    run = [*command, sys.executable, "-c", _FILLS, str(path), str(limit)]
+    return subprocess.run(run, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=60)
+
+
+def test_a_full_disk_before_sending(tmp_path: Path) -> None:
+    """A real file system of 256 KiB, in a namespace of its own: nothing is recorded, so nothing is sent."""
+    mounted = ("unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=256k none {tmp_path} && exec "$@"', "sh")
+    try:
+        allowed = subprocess.run([*mounted, "true"], capture_output=True, timeout=60).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("this system does not let its users mount file systems in namespaces of their own")
+    done = fill(tmp_path / "ledger.sqlite3", 0, *mounted)
     assert "LedgerError: the ledger expects room to write, got a full disk at" in done.stderr
+    assert done.stdout == "0\n"
+
+
+def test_a_limit_on_files_is_not_called_a_full_disk(ledger: Ledger) -> None:
+    """SQLite says no more than "disk I/O error": the message says what is known beside it."""
+    done = fill(ledger.path, 60_000)
+    assert "got 'disk I/O error' for" in done.stderr
+    assert "(SQLITE_IOERR_WRITE; " in done.stderr
+    assert "bytes are free there; this process may write files of at most 60,000 bytes (ulimit -f))" in done.stderr
+    assert "full disk" not in done.stderr
+    assert done.stdout == "0\n"
     assert open_ledger(ledger.path).jobs() == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 

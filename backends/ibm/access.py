@@ -1,8 +1,6 @@
 """The way to a device: circuits placed on it, and what the primitives take for their mode. Live; never copied."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -14,7 +12,7 @@ from circuits import Circuit
 
 MAX_FAKE_WIRES = 12
 """A fake device's noise is simulated on density matrices: 4**12 numbers."""
-MODES = {"job": None, "batch": "Batch", "session": "Session"}
+MODES = {"job": "", "batch": "Batch", "session": "Session"}
 """Execution modes, and the runtime's classes for them."""
 
 
@@ -33,24 +31,9 @@ class Access(ABC):
         """Transpile a circuit, measured on ``wires`` if any are named."""
         return place(self.device, circuit, wires, rotated)
 
-    def _new_mode(self, device: Any, **limits: int) -> Any:
-        name = MODES[self.mode]
-        if name is None:
-            return device
-        return getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), name)(backend=device, **limits)
-
-    @abstractmethod
-    def check_ready(self) -> None:
-        """Raise ValueError where nothing can be submitted as things stand."""
-
     @abstractmethod
     def opened(self, placed: Placed) -> Any:
         """What a primitive takes for its mode: the last step before something is submitted."""
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep one batch or session open inside the block, and close it at its end."""
-        yield
 
 
 class Fake(Access):
@@ -71,9 +54,6 @@ class Fake(Access):
             )
         return placed
 
-    def check_ready(self) -> None:
-        """A simulation can always start."""
-
     def opened(self, placed: Placed) -> Any:
         """Density matrices of the qubits in use: Aer's default, one trajectory a shot, is slower."""
         physical = placed.physical
@@ -82,7 +62,8 @@ class Fake(Access):
             self._simulators[physical] = simulator.from_backend(
                 part(self.device, physical), method="density_matrix", max_parallel_experiments=0
             )
-        return self._new_mode(self._simulators[physical])
+        simulator, name = self._simulators[physical], MODES[self.mode]
+        return getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), name)(backend=simulator) if name else simulator
 
 
 class Real(Access):
@@ -90,42 +71,20 @@ class Real(Access):
 
     paid: ClassVar[bool] = True
 
-    def __init__(self, name: str, mode: str, seconds: int) -> None:
+    def __init__(self, name: str, mode: str) -> None:
         super().__init__(connect(name), mode)
-        self._seconds = seconds
-        self._open: Any = None
-        self._inside = False
+        self.held: Any = None
+        """The runtime's batch or session that is open."""
 
     def opened(self, placed: Placed) -> Any:
-        """The open batch or session, opened at need."""
-        self.check_ready()
-        if self._open is None:
-            limits = {"max_time": self._seconds} if self.mode == "session" else {}
-            self._open = self._new_mode(self.device, **limits)
-        return self._open
-
-    def check_ready(self) -> None:
-        if self.mode == "session" and not self._inside:
-            raise ValueError(
-                "a session bills by the clock and expects 'with backend.session():', got none; or use mode 'batch'."
-            )
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        self._inside = True
-        try:
-            yield
-        finally:
-            self._inside = False
-            opened, self._open = self._open, None
-            if opened is not None and MODES[self.mode] is not None:
-                opened.close()
+        """The open batch or session, or else the device."""
+        return self.device if self.held is None else self.held
 
 
-def open_access(name: str, mode: str, seconds: int) -> Access:
+def open_access(name: str, mode: str) -> Access:
     """Return the way to a device: a fake one, or a real one through the service.
 
-    >>> open_access("fake_manila", "job", 0).device.num_qubits
+    >>> open_access("fake_manila", "job").device.num_qubits
     5
     """
-    return Real(name, mode, seconds) if is_real(name) else Fake(name, mode)
+    return Real(name, mode) if is_real(name) else Fake(name, mode)

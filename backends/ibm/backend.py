@@ -6,7 +6,7 @@ Axis legend: b batch, a angles, o observables, k wires asked for, s bases, t sho
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Self
@@ -58,9 +58,10 @@ class IBM(Backend):
     ``ledger``, or the user's own) with its estimated cost before it is sent, is refused where a budget would be
     exceeded, and is stopped (``max_execution_time``) before it could exceed it. An identical request is answered from
     the ledger unless ``fresh``. With a positive allowance a fake device is treated like this too: a rehearsal. A
-    request is one job, of at most 10**7 executions; a backward pass is another. Sessions bill by the clock: on real
-    devices they expect ``with backend.session():``, which closes them. The runtime reads credentials from the
-    environment or its saved account; they are never held here.
+    request is one job, of at most 10**7 executions; a backward pass is another. The jobs of one call, or of one ``with
+    backend.session():``, go in one batch, which is closed after them. Sessions bill by the clock: on real devices they
+    expect that block, and last at most as long as budgets leave. The runtime reads credentials from the environment or
+    its saved account; they are never held here.
 
     Raises ValueError for no device, an unknown one and options that do not fit; ValueErrors of their own over budget
     (``ledger.BudgetError``), where the service (``service.ServiceError``) or the ledger's file cannot be used, and for
@@ -143,7 +144,7 @@ class IBM(Backend):
 
     @cached_property
     def _access(self) -> Access:
-        return open_access(self.device, self.mode, self.allow_qpu_seconds)
+        return open_access(self.device, self.mode)
 
     @property
     def _metered(self) -> bool:
@@ -203,13 +204,13 @@ class IBM(Backend):
 
     @contextmanager
     def session(self) -> Iterator[Self]:
-        """Keep one batch or session open for all requests inside the block, and close it at its end.
+        """Keep one batch or session open inside the block, and close it at its end (after a kill: ``qlm jobs resume``).
 
         >>> with IBM(device="fake_lima").session() as backend:
         ...     backend.spec
         'ibm:fake_lima'
         """
-        with self._access.kept():
+        with self._courier.kept() if self._metered else nullcontext():
             yield self
 
     def _expectations(
@@ -283,7 +284,6 @@ class IBM(Backend):
         access = self._access
         if not self._metered:
             return [ask.read(access, next(iter(ask.start(access).result()))) for ask in asks]
-        access.check_ready()
         requests = [
             JobRequest(
                 *(access.device.name, ask.body(), seconds(ask, ask.placed(access), access.device)),

@@ -1,8 +1,8 @@
 """What passes between the runtime's client and the service: a submission is sent once, and it is known whether it was.
 
 The client as it comes repeats a submission after 5xx, trusting the service to notice, and, behind an HTTP proxy, after
-a connection that broke: where the first one was accepted, that is a second job. Here questions alone are repeated, with
-jittered pauses.
+a connection that broke: where the first one was accepted, that is a second job, or a second session. Here questions
+alone are repeated, with jittered pauses.
 """
 
 from typing import Any
@@ -26,6 +26,8 @@ class Gate(HTTPAdapter):
     def __init__(self) -> None:
         self.sent = False
         self.status: int | None = None
+        self.refused: int | None = None
+        """The last answer of 4xx to anything but a question."""
         self._once = HTTPAdapter(max_retries=0)
         super().__init__(
             max_retries=Retry(
@@ -40,11 +42,15 @@ class Gate(HTTPAdapter):
         )
 
     def send(self, request: PreparedRequest, *args: Any, timeout: Any = None, **more: Any) -> Response:
-        """Send a request; submissions are watched."""
+        """Send a request; what is no question is sent once, and submissions are watched."""
         if isinstance(timeout, tuple) and timeout[1] is None:
             timeout = (timeout[0], _SECONDS)
-        if request.method != "POST" or not urlsplit(request.url or "").path.endswith("/jobs"):
+        if request.method == "GET":
             return super().send(request, *args, timeout=timeout, **more)
+        if not (request.method == "POST" and urlsplit(request.url or "").path.endswith("/jobs")):
+            response = self._once.send(request, *args, timeout=timeout, **more)
+            self.refused = response.status_code if 400 <= response.status_code < 500 else None
+            return response
         self.sent, self.status = True, None
         try:
             response = self._once.send(request, *args, timeout=timeout, **more)

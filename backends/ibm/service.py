@@ -14,6 +14,8 @@ from circuits._suggest import unknown
 
 _REFUSED = (400, 401, 403)
 """HTTP answers to a token that is no token, not valid, or not allowed in."""
+FOR_NOW = (408, 429)
+"""HTTP answers to a request that was not taken, and may be made again: it came too slowly, or one of too many."""
 _NETWORK = ("ConnectionError", "Timeout", "TimeoutError", "gaierror", "ConnectTimeoutError", "MaxRetryError")
 """Classes of errors in reaching another machine."""
 
@@ -81,6 +83,11 @@ def explain(error: BaseException) -> str:
         return (
             "the IBM service expects a network connection, got none; check the network and its proxy, then try again."
         )
+    if any(status == 429 for status in _statuses(error)):
+        return (
+            "the IBM service expects fewer requests at a time, got one too many (HTTP 429); wait a while, then try "
+            "again."
+        )
     if _is_any(error, "CloudResourceNameResolutionError") or _mentions(error, "instance", "InvalidAccountError"):
         return (
             "the IBM service expects an instance that the account may use, got none; set QISKIT_IBM_INSTANCE to its "
@@ -107,15 +114,36 @@ def refusal(status: int, error: BaseException) -> str:
     )
 
 
+def not_now(status: int) -> str:
+    """Return why a job waits on that the service would not take yet.
+
+    >>> not_now(429)
+    'the IBM service would not take the job yet (HTTP 429); it waits: qlm jobs resume'
+    """
+    return f"the IBM service would not take the job yet (HTTP {status}); it waits: qlm jobs resume"
+
+
+def unopened(mode: str, status: int | None, error: BaseException) -> str:
+    """Return why no batch or session could be opened.
+
+    >>> unopened("session", 403, ValueError())[:63]
+    'the IBM service refused to open a session with HTTP 403; a plan'
+    """
+    if status is None or status == 401:
+        return f"no {mode} was opened: {explain(error)}"
+    return (
+        f"the IBM service refused to open a {mode} with HTTP {status}; a plan may have none, as the open one has no "
+        "sessions: use mode 'batch' or 'job'."
+    )
+
+
 def is_temporary(error: BaseException) -> bool:
-    """Return whether the same question may be answered later: no network, no answer in time, 429 or 5xx.
+    """Return whether the same question may be answered later: no network, no answer in time, 408, 429 or 5xx.
 
     >>> is_temporary(TimeoutError()), is_temporary(ValueError())
     (True, False)
     """
-    links = [owner for link in _chain(error) for owner in (link, getattr(link, "response", None))]
-    numbers = [status for link in links if isinstance(status := getattr(link, "status_code", None), int)]
-    return _is_any(error, *_NETWORK) or any(status == 429 or status >= 500 for status in numbers)
+    return _is_any(error, *_NETWORK) or any(status in FOR_NOW or status >= 500 for status in _statuses(error))
 
 
 def failures() -> tuple[type[BaseException], ...]:
@@ -124,6 +152,12 @@ def failures() -> tuple[type[BaseException], ...]:
     from qiskit.exceptions import QiskitError
 
     return (QiskitError, ApiException, OSError, ValueError)
+
+
+def _statuses(error: BaseException) -> list[int]:
+    """The HTTP statuses that an error and all that led to it speak of."""
+    links = [owner for link in _chain(error) for owner in (link, getattr(link, "response", None))]
+    return [status for link in links if isinstance(status := getattr(link, "status_code", None), int)]
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

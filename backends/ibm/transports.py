@@ -3,12 +3,14 @@
 from typing import Any
 
 from backends.extras import require
-from backends.ibm.access import Access, open_access
+from backends.ibm.access import Access, Real, open_access
 from backends.ibm.ask import asked, pack
-from backends.ibm.service import explain, failures, is_temporary, refusal
+from backends.ibm.live_session import LiveSession, finish
+from backends.ibm.service import FOR_NOW, explain, failures, is_temporary, not_now, refusal
 from backends.ledger.courier import Courier
 from backends.ledger.job import Job
 from backends.ledger.ledger import Ledger
+from backends.ledger.sessions import Session, SessionBook
 from backends.ledger.transport import AnswerLost, NotSent, Progress, Refused, Transport, Unreachable
 
 _STATES = {
@@ -35,9 +37,13 @@ class Runtime(Transport):
         try:
             started = asked(job.body).start(self.access, job.tag, job.cap)
         except failures() as error:
+            if gate.sent and gate.status in FOR_NOW:
+                raise Unreachable(not_now(gate.status)) from error
+            if gate.sent and gate.status == 401:  # a token that has run out: the job may go with another
+                raise NotSent(explain(error)) from error
             if gate.sent and gate.status is not None and 400 <= gate.status < 500:
                 raise Refused(refusal(gate.status, error)) from error
-            if gate.sent:
+            if gate.sent:  # no 5xx is certain: gateways give them for services behind that have taken the job
                 raise AnswerLost("the answer to a submission was lost") from error
             if is_temporary(error):
                 raise Unreachable(explain(error)) from error
@@ -106,7 +112,9 @@ class Rehearsal(Transport):
 
 def courier_for(access: Access, ledger: Ledger) -> Courier:
     """Return what carries jobs between a ledger and a device."""
-    return Courier(ledger, Runtime(access) if access.paid else Rehearsal(access))
+    if isinstance(access, Real):
+        return Courier(ledger, Runtime(access), sessions=LiveSession(access, SessionBook(ledger)))
+    return Courier(ledger, Rehearsal(access))
 
 
 def reach(device: str, ledger: Ledger) -> Courier:
@@ -117,7 +125,18 @@ def reach(device: str, ledger: Ledger) -> Courier:
     >>> type(reach("fake_manila", open_ledger(tempfile.mkdtemp() + "/ledger.sqlite3")).transport).__name__
     'Rehearsal'
     """
-    return courier_for(open_access(device, "job", 0), ledger)
+    return courier_for(open_access(device, "job"), ledger)
+
+
+def close_session(name: str, ledger: Ledger, cancel: bool = False) -> Session:
+    """Close a batch or session of the ledger, or learn what a closed one took; return it as it then is.
+
+    Jobs within it go on, unless they are to be cancelled with it.
+    """
+    book = SessionBook(ledger)
+    row = book.session(name)
+    device = None if row.remote_id is None else open_access(row.device, "job").device
+    return finish(book, row, device, cancel)
 
 
 class _Questions:

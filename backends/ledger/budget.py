@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Spending:
-    """What a run and a month have cost so far, open jobs counted with all that they may take.
+    """What a run and a month have cost so far, open jobs and sessions counted with all that they may take.
 
     >>> Spending(run=2.5, month=2.5).run
     2.5
@@ -63,13 +63,7 @@ def caps(estimates: Sequence[float], allowed: float, limits: Limits, spent: Spen
     """
     total = sum(estimates)
     _require_any(total, allowed)
-    budgets = [("run", allowed - spent.run, "allow more with --allow-qpu-seconds (allow_qpu_seconds)")]
-    if limits.call is not None:
-        budgets.append(("call", limits.call, "raise it with: qlm jobs budget --call"))
-    if limits.month is not None and paid:
-        budgets.append(("month", limits.month - spent.month, "raise it with: qlm jobs budget --month"))
-    name, left, remedy = min(budgets, key=lambda budget: budget[1])
-    left = max(0.0, left)
+    name, left, remedy = _tightest(allowed, limits, spent, paid)
     if total > left or left < len(estimates):
         jobs = f"{len(estimates)} jobs" if len(estimates) > 1 else "one job"
         raise BudgetError(
@@ -82,6 +76,33 @@ def caps(estimates: Sequence[float], allowed: float, limits: Limits, spent: Spen
     shares = [spare * (each / total if total else 1 / len(estimates)) for each in estimates]
     wanted = [max(_LEAST_CAP, _GENEROSITY * each) for each in estimates]
     return [max(1, math.floor(min(most, 1 + share))) for most, share in zip(wanted, shares, strict=True)]
+
+
+def session_seconds(allowed: float, limits: Limits, spent: Spending) -> int:
+    """Return the longest that a session may be open, in whole seconds: it bills by the clock. BudgetError below one.
+
+    >>> session_seconds(60.0, Limits(month=100.0), Spending(run=2.5, month=70.0))
+    30
+    """
+    name, left, remedy = _tightest(allowed, Limits(None, limits.month), spent, paid=True)
+    if left < 1:
+        raise BudgetError(
+            f"the budget of this {name} expects a session of at most {left:.1f} seconds, which bills by the clock, got "
+            f"no whole one; none was opened: {remedy}.",
+            left,
+        )
+    return math.floor(left)
+
+
+def _tightest(allowed: float, limits: Limits, spent: Spending, paid: bool) -> tuple[str, float, str]:
+    """The budget that leaves least: its name, the QPU seconds that it leaves, and how to have more."""
+    budgets = [("run", allowed - spent.run, "allow more with --allow-qpu-seconds (allow_qpu_seconds)")]
+    if limits.call is not None:
+        budgets.append(("call", limits.call, "raise it with: qlm jobs budget --call"))
+    if limits.month is not None and paid:
+        budgets.append(("month", limits.month - spent.month, "raise it with: qlm jobs budget --month"))
+    name, left, remedy = min(budgets, key=lambda budget: budget[1])
+    return name, max(0.0, left), remedy
 
 
 def _require_any(seconds: float, allowed: float) -> None:

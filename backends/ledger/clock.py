@@ -1,5 +1,7 @@
 """Time: a wall clock for people, which may jump, and a steady one for waiting, which does not."""
 
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +40,44 @@ class Clock:
     steady: Callable[[], float] = _steady
     boot: Callable[[], str] = _boot
     sleep: Callable[[float], None] = time.sleep
+
+
+def owner(pid: int | None = None) -> str:
+    """Return what names a running process beyond the reuse of its number: machine, boot, number, start.
+
+    >>> owner() == owner(), owner().count("/")
+    (True, 3)
+    """
+    number = os.getpid() if pid is None else pid
+    return "/".join((socket.gethostname().replace("/", "-"), _boot(), str(number), _started(number)))
+
+
+def has_ended(name: str) -> bool:
+    """Return whether a process named by ``owner`` has ended for certain; on other machines nobody here knows.
+
+    >>> has_ended(owner())
+    False
+    """
+    machine, boot, number, started = name.split("/")
+    if machine != socket.gethostname().replace("/", "-"):
+        return False
+    if boot != _boot():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _started(int(number)) != started
+
+
+def _started(number: int) -> str:
+    """When a process started, where the system has a file that says so: its number may be another's later."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def month_start(wall: float) -> float:

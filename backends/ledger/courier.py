@@ -5,14 +5,16 @@ request leaves, then ``uncertain`` becomes ``submitted`` with the service's name
 may send it: it never left. Whoever finds it uncertain may only look for its tag.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 from backends.ledger import states
 from backends.ledger.backoff import Backoff
 from backends.ledger.job import Job, JobRequest
 from backends.ledger.ledger import Ledger
-from backends.ledger.transport import AnswerLost, NotSent, Refused, Transport, Unreachable
+from backends.ledger.transport import AnswerLost, NotSent, Progress, Refused, Sessions, Transport, Unreachable
 
 SEARCH_SECONDS = 600.0
 """How long a tag is looked for before a person is asked."""
@@ -38,13 +40,13 @@ class JobFailed(RuntimeError, ValueError):
 class Courier:
     """Carries jobs between a ledger and a service.
 
-    ``safe`` and ``searching`` are the pauses of repetitions: of what is safe to repeat, and of looking for a tag.
+    ``safe``: the pauses of what may be repeated; ``sessions``: opens what a call's jobs are sent within, if anything.
     """
 
     ledger: Ledger
     transport: Transport
     safe: Backoff = field(default_factory=Backoff)
-    searching: Backoff = field(default_factory=lambda: Backoff(first=0.25, longest=30.0))
+    sessions: Sessions | None = None
 
     def deliver(self, requests: Sequence[JobRequest], allowed: float) -> list[bytes]:
         """Record requests, send those that are new, and return the results of all, in order.
@@ -52,26 +54,27 @@ class Courier:
         Raises BudgetError before anything is sent. Where some of several fail the others are finished first and kept:
         the same call, repeated, asks for the rest alone. The first failure is raised.
         """
-        jobs = self.ledger.record(requests, allowed)
-        if len(jobs) > 1:  # all are sent before any is waited for; what fails now says so again below
-            for job in jobs:
-                self._attempt([], job, wait=False)
-        failures: list[ValueError] = []
-        results = [self._attempt(failures, job, wait=True) for job in jobs]
+        sessions = self.sessions
+        if sessions:
+            sessions.check_ready()
+        with self.kept():
+            jobs = self.ledger.record(requests, allowed, sessions.payer() if sessions else None)
+            waiting = [job for job in {job.tag: job for job in jobs}.values() if job.state == states.QUEUED]
+            payer = sessions.enter(waiting, allowed) if sessions and waiting else None
+            outcomes = self._carry([job.tag for job in jobs], wait=True, payer=payer)
+        failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ValueError)]
         if failures:
-            if len(jobs) > 1:
-                kept = sum(result is not None for result in results)
-                failures[0].add_note(f"{kept} of {len(jobs)} results are kept in the ledger.")
+            if len(outcomes) > 1:
+                failures[0].add_note(
+                    f"{len(outcomes) - len(failures)} of {len(outcomes)} results are kept in the ledger."
+                )
             raise failures[0]
-        return [result for result in results if result is not None]
+        ended = [outcome for job in jobs if isinstance(outcome := outcomes[job.tag], Job)]
+        return [job.result for job in ended if job.result is not None]
 
-    def _attempt(self, failures: list[ValueError], job: Job, wait: bool) -> bytes | None:
-        """Advance one of several jobs; its failure is noted, so that the others go on."""
-        try:
-            return self.follow(job.tag, wait).result
-        except ValueError as error:
-            failures.append(error)
-            return None
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep the batch or session that is opened inside the block, and close it at the end of the outermost one."""
+        return self.sessions.kept() if self.sessions else nullcontext()
 
     def follow(self, tag: str, wait: bool = True) -> Job:
         """Bring a job to its end and return it; without ``wait`` only as far as it goes now.
@@ -79,31 +82,20 @@ class Courier:
         Raises Undecided after ten minutes of looking for a job that may have been sent, JobFailed for one that was
         refused, failed or was cancelled, Unreachable where the service does not answer.
         """
-        pauses = self.safe.pauses()
-        while True:
-            job = self.ledger.job(tag)
-            if job.state == states.DONE:
-                return job
-            if job.state in states.FINAL:
-                raise JobFailed(
-                    f"the IBM service expects job {job.remote_id or job.tag} to end well, got {job.state}: "
-                    f"{job.reason or 'no reason given'}; see: qlm jobs show {job.tag}"
-                )
-            if job.state == states.QUEUED:
-                self._send(job, pauses)
-            elif job.state == states.UNCERTAIN:
-                self._search(job)
-            elif not self._advance(job):
-                if not wait:
-                    return self.ledger.job(tag)
-                self.ledger.clock.sleep(next(pauses))
+        (outcome,) = self._carry([tag], wait).values()
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
 
     def resubmit(self, tag: str) -> Job:
-        """Send an uncertain job again, under its tag, because a person said so; after one last look for the first."""
+        """Send an uncertain job again, under its tag, because a person said so; after one last look for the first.
+
+        Both sendings are charged: the first may turn up yet.
+        """
         job = self.ledger.job(tag)
         if job.state != states.UNCERTAIN:
             raise ValueError(f"--resubmit expects an uncertain job, got {job.tag}, which is {job.state}; leave it out.")
-        if not self._adopt(job):
+        if not self._look(job):
             self.ledger.move(job, states.QUEUED, reason="sent again by consent")
         return self.follow(job.tag, wait=False)
 
@@ -112,75 +104,105 @@ class Courier:
         job = self.ledger.job(tag)
         if job.state in states.FINAL:
             raise ValueError(f"cancel expects a job that is not over, got {job.tag}, which is {job.state}; leave it.")
-        if job.state == states.UNCERTAIN and not self._adopt(job):
+        if job.state == states.UNCERTAIN and not self._look(job):
             if not self._exhausted(job):
                 raise Undecided(_question(job))
             self.ledger.move(job, states.CANCELLED, reason="given up: the service does not know its tag")
             return self.ledger.job(job.tag)
         job = self.ledger.job(job.tag)
         if job.state == states.QUEUED:
-            self.ledger.move(job, states.CANCELLED, used=0.0, reason="before it was sent")
+            self.ledger.move(job, states.CANCELLED, reason="before it was sent")
         else:
             self.safe.repeated(lambda: self.transport.cancel(job), self.ledger.clock)
-            self._advance(job)
+            self._ask(job)
         return self.ledger.job(job.tag)
 
     def refresh_usage(self, job: Job) -> bool:
-        """Ask what a finished job has cost where that was not known yet; whether it is now."""
-        if job.used is not None or job.remote_id is None:
-            return job.used is not None
-        used = self.safe.repeated(lambda: self.transport.progress(job), self.ledger.clock).used
-        if used is not None:
-            self.ledger.note_usage(job, used)
-        return used is not None
+        """Ask what a finished job's sendings have cost where that was not known yet; whether all of it is now."""
+        clock, unknown = self.ledger.clock, [each for each in self.ledger.sendings(job.tag) if each.used is None]
+        if any(each.remote_id is None for each in unknown):  # sent again after a lost answer: the first may have come
+            self.ledger.note_names(job, self.safe.repeated(lambda: self.transport.find(job), clock))
+            unknown = [each for each in self.ledger.sendings(job.tag) if each.used is None]
+        for sending in unknown:
+            if sending.remote_id is not None:
+                used = self._progress(replace(job, remote_id=sending.remote_id)).used
+                if used is not None:
+                    self.ledger.note_usage(job, sending.remote_id, used)
+        return self.ledger.job(job.tag).used is not None
 
-    def _send(self, job: Job, pauses: Iterator[float]) -> None:
+    def _carry(self, tags: Sequence[str], wait: bool, payer: str | None = None) -> dict[str, Job | ValueError]:
+        """Advance jobs in turn, none waiting for another, until each is over or, without ``wait``, cannot go on now."""
+        outcomes: dict[str, Job | ValueError] = {}
+        refusals: Counter[str] = Counter()
+        pending, pauses = list(dict.fromkeys(tags)), self.safe.pauses()
+        while True:
+            for tag in pending:
+                try:
+                    while self._step(tag, payer):
+                        pass
+                    job = self.ledger.job(tag)
+                    if job.state == states.DONE or not wait:
+                        outcomes[tag] = job
+                except _Deferred as later:
+                    refusals[tag] += 1
+                    if not wait or refusals[tag] > self.safe.repeats:
+                        outcomes[tag] = later.why
+                except ValueError as error:
+                    outcomes[tag] = error
+            pending = [tag for tag in pending if tag not in outcomes]
+            if not pending:
+                return {tag: outcomes[tag] for tag in tags}
+            self.ledger.clock.sleep(next(pauses))
+
+    def _step(self, tag: str, payer: str | None) -> bool:
+        """Do for a job what can be done now; whether more can be done at once."""
+        job = self.ledger.job(tag)
+        if job.state == states.DONE:
+            return False
+        if job.state in states.FINAL:
+            raise JobFailed(
+                f"the IBM service expects job {job.remote_id or job.tag} to end well, got {job.state}: "
+                f"{job.reason or 'no reason given'}; see: qlm jobs show {job.tag}"
+            )
+        if job.state == states.QUEUED:
+            self._send(job, payer)
+            return True
+        if job.state == states.UNCERTAIN:
+            if self._look(job):
+                return True
+            if self._exhausted(job):
+                raise Undecided(_question(job))
+            return False
+        return self._ask(job)
+
+    def _send(self, job: Job, payer: str | None) -> None:
         """Claim a queued job and send it: one of several processes succeeds in claiming it."""
-        clock = self.ledger.clock
-        self.ledger.require_budget(job)
-        if not self.ledger.move(job, states.UNCERTAIN, sent=(clock.boot(), clock.steady())):
+        claimed = self.ledger.claim(job, payer)
+        if claimed is None:
             return
-        claimed = self.ledger.job(job.tag)
         try:
             remote_id = self.transport.submit(claimed)
         except AnswerLost:
-            return  # the next round looks for it; after any other failure, unforeseen ones too, the next resume does
+            return  # the next step looks for it; after any other failure, unforeseen ones too, the next resume does
         except Refused as error:
             self.ledger.move(claimed, states.FAILED, used=0.0, reason=str(error))
-            return
-        except Unreachable:
-            self.ledger.move(claimed, states.QUEUED, reason="not sent: the service was out of reach")
-            tries = sum(state == states.UNCERTAIN for _, state, _ in self.ledger.history(job.tag))
-            if tries > self.safe.repeats:
-                raise
-            clock.sleep(next(pauses))
-            return
+        except Unreachable as error:
+            self.ledger.move(claimed, states.QUEUED, used=0.0, reason=f"not sent: {error}")
+            raise _Deferred(error) from error
         except NotSent:
-            self.ledger.move(claimed, states.QUEUED, reason="not sent: it could not be prepared")
+            self.ledger.move(claimed, states.QUEUED, used=0.0, reason="not sent: it could not be prepared")
             raise
-        self.ledger.move(claimed, states.SUBMITTED, remote_id=remote_id)
+        else:
+            self.ledger.move(claimed, states.SUBMITTED, remote_id=remote_id)
 
-    def _search(self, job: Job) -> None:
-        """Look for an uncertain job until another process knows more, it is found, or ten minutes have passed."""
-        for pause in self.searching.pauses():
-            if self._adopt(job):
-                return
-            job = self.ledger.job(job.tag)
-            if job.state != states.UNCERTAIN:
-                return
-            if self._exhausted(job):
-                raise Undecided(_question(job))
-            self.ledger.clock.sleep(pause)
-
-    def _adopt(self, job: Job) -> bool:
-        """Take the service's job with this tag for ours, if there is one; the first of several."""
+    def _look(self, job: Job) -> bool:
+        """Look once for an uncertain job; whether it is uncertain no more: found, or known to another process."""
         found = self.safe.repeated(lambda: self.transport.find(job), self.ledger.clock)
-        if not found:
-            self.ledger.looked(job, self._since(job))
-            return False
-        reason = None if len(found) == 1 else f"{len(found)} jobs bear this tag: {', '.join(found)}"
-        self.ledger.move(job, states.SUBMITTED, remote_id=found[0], reason=reason)
-        return True
+        if found:
+            self.ledger.adopt(job, found)
+            return True
+        self.ledger.looked(job, self._since(job))
+        return self.ledger.job(job.tag).state != states.UNCERTAIN
 
     def _since(self, job: Job) -> tuple[str, float]:
         """When the search began by the steady clock; anew after a restart of the machine, whose readings differ."""
@@ -189,23 +211,33 @@ class Courier:
 
     def _exhausted(self, job: Job) -> bool:
         """Whether the tag was looked for, in vain, ten minutes after the request may have left."""
-        return self.ledger.clock.steady() - self._since(job)[1] >= SEARCH_SECONDS
+        return self.ledger.clock.steady() - self._since(self.ledger.job(job.tag))[1] >= SEARCH_SECONDS
 
-    def _advance(self, job: Job) -> bool:
+    def _ask(self, job: Job) -> bool:
         """Ask how far a submitted job is, and write down what changed; whether it is over."""
-        clock = self.ledger.clock
-        progress = self.safe.repeated(lambda: self.transport.progress(job), clock)
+        progress = self._progress(job)
         if progress.state == job.state or progress.state == states.SUBMITTED:
             return False
-        facts = {"used": progress.used, "reason": progress.reason}
-        if progress.state == states.DONE:
-            facts["result"] = self.safe.repeated(lambda: self.transport.result(job), clock)
-        self.ledger.move(job, progress.state, **facts)
+        done = progress.state == states.DONE
+        result = self.safe.repeated(lambda: self.transport.result(job), self.ledger.clock) if done else None
+        self.ledger.move(job, progress.state, used=progress.used, reason=progress.reason, result=result)
         return progress.state in states.FINAL
+
+    def _progress(self, job: Job) -> Progress:
+        return self.safe.repeated(lambda: self.transport.progress(job), self.ledger.clock)
+
+
+class _Deferred(Exception):
+    """A submission was refused for now, or did not leave; ``why`` says so where it is not to be tried again."""
+
+    def __init__(self, why: Unreachable) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 def _question(job: Job) -> str:
     return (
         f"job {job.tag} was perhaps sent, and the service does not know its tag so far; look again with: qlm jobs "
-        f"resume, or consent to sending it a second time with: qlm jobs resume --resubmit {job.tag}"
+        f"resume, or consent to sending it a second time, for up to {job.cap} QPU seconds more, with: qlm jobs resume "
+        f"--resubmit {job.tag}"
     )

@@ -50,11 +50,31 @@ def tag_of(content: str, attempt: int, nonce: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A row of the ledger. Times are the wall clock's; ``used`` is None until the service has reported it.
+class Sending:
+    """One time that a job's request left this machine; all are charged, whatever became of the others.
 
-    ``cap``: QPU seconds after which the service stops the job. ``sent``: the steady clock's boot and reading when the
-    request was last on its way; ``lookups``: how often its tag was looked for in vain since.
+    ``at``: the ledger's time; ``session``: the session that pays for it, if any; ``remote_id`` and ``used``: the
+    service's name for what was sent, and the QPU seconds that it has reported, None while they are unknown.
+
+    >>> Sending(at=1.8e9).used is None
+    True
+    """
+
+    at: float
+    session: str | None = None
+    remote_id: str | None = None
+    used: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the ledger. Times are the wall clock's; ``sent``: the steady clock's boot and reading at the last one.
+
+    ``cap``: QPU seconds after which the service stops the job. ``sendings``: how often it was sent; ``lookups``: how
+    often its tag was looked for in vain since the last one. ``used``: QPU seconds of all sendings, None until the job
+    is over and the service has reported them. ``charge``: what counts against budgets: for each sending the seconds
+    reported, and until they are all that it may have taken (of a rehearsal on a fake device: its estimate); nothing for
+    one that a session pays for.
     """
 
     tag: str
@@ -66,7 +86,6 @@ class Job:
     paid: bool
     estimate: float
     cap: int
-    used: float | None
     remote_id: str | None
     reason: str | None
     created: float
@@ -74,14 +93,6 @@ class Job:
     sent: tuple[str, float] | None
     lookups: int
     result: bytes | None
-
-    @property
-    def charge(self) -> float:
-        """QPU seconds that count against budgets: reported ones; until they are, all that a job may have taken.
-
-        What a rehearsal on a fake device would have taken is its estimate.
-        """
-        if self.used is not None:
-            return self.used
-        is_over = self.state in ("done", "failed", "cancelled")
-        return self.estimate if is_over and not self.paid else float(self.cap)
+    sendings: int
+    used: float | None
+    charge: float

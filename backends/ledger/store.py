@@ -4,6 +4,7 @@ A connection is opened for each transaction and closed after it, so that nothing
 children and copies; a commit is on the disk before it returns (``synchronous = FULL``).
 """
 
+import errno
 import os
 import sqlite3
 import stat
@@ -18,6 +19,8 @@ APPLICATION_ID = 0x716C6D6A
 """Tells a ledger from other SQLite files."""
 _PATIENCE = 10.0
 """Seconds to wait for another process's transaction."""
+_INDEX_BLOCK = 32 * 1024
+"""Bytes by which the index of the write-ahead log grows."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -33,6 +36,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE changes (tag TEXT NOT NULL, at REAL NOT NULL, state TEXT NOT NULL, reason TEXT) STRICT",
         "CREATE INDEX changes_by_tag ON changes (tag)",
         "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    ),
+    (  # each sending is charged for itself, in the month in which it went out; sessions are charged for their time
+        """CREATE TABLE sendings (
+            tag TEXT NOT NULL, at REAL NOT NULL, session TEXT, remote_id TEXT, used REAL
+        ) STRICT""",
+        "CREATE INDEX sendings_by_tag ON sendings (tag)",
+        """INSERT INTO sendings
+            SELECT tag, coalesce((SELECT max(at) FROM changes WHERE changes.tag = jobs.tag AND state = 'uncertain'),
+                                 created), NULL, remote_id, used
+            FROM jobs WHERE sent_boot IS NOT NULL AND state <> 'queued'""",
+        "ALTER TABLE jobs DROP COLUMN used",
+        """CREATE TABLE sessions (
+            name TEXT PRIMARY KEY, mode TEXT NOT NULL, device TEXT NOT NULL, run TEXT NOT NULL, state TEXT NOT NULL,
+            longest INTEGER NOT NULL, owner TEXT NOT NULL, opened REAL NOT NULL, remote_id TEXT, used REAL, reason TEXT
+        ) STRICT""",
+        "CREATE INDEX sessions_by_run ON sessions (run)",
+        """CREATE VIEW charges AS
+            SELECT jobs.tag, jobs.run, jobs.paid, sendings.at, CASE
+                WHEN sendings.session IS NOT NULL THEN 0
+                WHEN sendings.used IS NOT NULL THEN sendings.used
+                WHEN jobs.paid OR jobs.state NOT IN ('done', 'failed', 'cancelled') THEN jobs.cap
+                ELSE jobs.estimate END AS seconds
+            FROM sendings JOIN jobs USING (tag)
+            UNION ALL SELECT tag, run, paid, NULL, cap FROM jobs WHERE state = 'queued'
+            UNION ALL SELECT name, run, 1, opened, coalesce(used, longest) FROM sessions WHERE mode = 'session'""",
     ),
 )
 """Statements that lead from each version of the schema to the next; ``user_version`` counts those done."""
@@ -110,6 +138,8 @@ def explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _explain(error, path) from error
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _full(path) from error
         raise LedgerError(
             f"the ledger expects a file that it can read and write, got '{error.strerror}' for {path}; name another "
             f"place in {PATH_VARIABLE}."
@@ -163,10 +193,10 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
             f"the ledger expects its file to be free within {_PATIENCE:.0f} seconds, got one that stays locked; end "
             f"the process that keeps {path} open."
         )
-    if code == sqlite3.SQLITE_FULL or "disk I/O" in str(error):
-        return LedgerError(
-            f"the ledger expects room to write, got a full disk at {path}; free some, then run: qlm jobs resume"
-        )
+    if code == sqlite3.SQLITE_FULL:
+        return _full(path)
+    if code == sqlite3.SQLITE_IOERR:
+        return _failed_io(error, path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(path, str(error))
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
@@ -175,6 +205,48 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
             f"{PATH_VARIABLE}."
         )
     return LedgerError(f"the ledger expects no failure of its file, got '{error}' for {path}; look at the error above.")
+
+
+def _full(path: Path) -> LedgerError:
+    return LedgerError(
+        f"the ledger expects room to write, got a full disk at {path}; free some, then run: qlm jobs resume"
+    )
+
+
+def _failed_io(error: sqlite3.Error, path: Path) -> LedgerError:
+    """SQLite calls every failure to read or write but ENOSPC in a write an I/O error: say which, and what is known."""
+    free = _free(path)
+    if free is not None and free < _INDEX_BLOCK:  # no room to grow the write-ahead log's index is reported like this
+        return _full(path)
+    known = [error.sqlite_errorname]
+    if free is not None:
+        known.append(f"{free:,} bytes are free there")
+    largest = _largest_file()
+    if largest is not None:
+        known.append(f"this process may write files of at most {largest:,} bytes (ulimit -f)")
+    return LedgerError(
+        f"the ledger expects to read and write its file, got '{error}' for {path} ({'; '.join(known)}); look at "
+        "quotas, limits and the disk itself, then run: qlm jobs resume"
+    )
+
+
+def _free(path: Path) -> int | None:
+    """Bytes that may still be written beside the file; None where the system does not tell."""
+    try:
+        found = os.statvfs(path.parent)
+    except (OSError, AttributeError):
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def _largest_file() -> int | None:
+    """How large a file of this process may become; None for no limit, and where there are none."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _damaged(path: Path, verdict: str) -> LedgerError:

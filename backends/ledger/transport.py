@@ -1,13 +1,15 @@
-"""The narrow port between the ledger and a service: five calls, and what can go wrong in them."""
+"""The narrow port between the ledger and a service: calls about jobs and sessions, and what can go wrong in them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from backends.ledger.job import Job
 
 
 class Unreachable(ValueError):
-    """The service did not answer a question that may be asked again, or a request provably never left this machine.
+    """The service did not answer a question that may be asked again, or a request was provably not accepted for now.
 
     >>> issubclass(Unreachable, ValueError)
     True
@@ -58,8 +60,9 @@ class Transport(ABC):
     def submit(self, job: Job) -> str:
         """Send a job under its tag, once, and return the service's name for it.
 
-        Raises Unreachable or NotSent where it provably did not leave this machine, Refused where the service said no,
-        and AnswerLost where nobody knows. After any other exception nobody knows either.
+        Raises Unreachable where it provably did not leave this machine, or was refused for the moment alone; NotSent
+        where it did not leave and would not at another time either; Refused where the service said no; and AnswerLost
+        where nobody knows. After any other exception nobody knows either.
         """
 
     @abstractmethod
@@ -77,3 +80,26 @@ class Transport(ABC):
     @abstractmethod
     def cancel(self, job: Job) -> None:
         """Ask for a submitted job to be cancelled; no error where it is over already."""
+
+
+class Sessions(ABC):
+    """What jobs are sent within: a batch or a session, opened at need and written to the ledger first."""
+
+    @abstractmethod
+    def check_ready(self) -> None:
+        """Raise ValueError where nothing can be opened as things stand."""
+
+    @abstractmethod
+    def kept(self) -> AbstractContextManager[None]:
+        """Keep what is opened inside a block, and close it at the end of the outermost one."""
+
+    @abstractmethod
+    def payer(self) -> str | None:
+        """Return the ledger's name of the open session that pays for its jobs; None where jobs pay for themselves."""
+
+    @abstractmethod
+    def enter(self, waiting: Sequence[Job], allowed: float) -> str | None:
+        """Open what jobs that wait are to be sent within, unless it is open, and return ``payer()``.
+
+        Raises BudgetError, Unreachable, or ValueError where it cannot be opened: the jobs wait on.
+        """
