@@ -170,6 +170,7 @@ def test_evaluate_streams_files_standard_input_and_splits(tmp_path: Path) -> Non
     assert expected in piped
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.txt").write_bytes(TEXT * 2 if name == "test" else TEXT.upper() * 2)
+    expected = f"{stream_evaluate(model, [TEXT * 2]).bits_per_byte:.4f}"
     assert expected in ok("evaluate", "--model", tmp_path / "model", "--stream", "--data", tmp_path, "--split", "test")
     refused = qlm("evaluate", "--model", tmp_path / "model", "--stream", "--data", file, "--split", "test")
     assert refused.exit_code == 2
