@@ -118,7 +118,8 @@ def _evaluate_backward(cotangent: Tensor, inputs: Tensor, weights: Tensor, key: 
     if not values.requires_grad:
         return torch.zeros_like(inputs), torch.zeros_like(weights)
     found = torch.autograd.grad(values, leaves, cotangent.to(values.dtype), allow_unused=True, materialize_grads=True)
-    return found[0].contiguous(), found[1].contiguous()
+    # of one sample both may be views of one tensor, which an operator must not return
+    return tuple(part.clone(memory_format=torch.contiguous_format) for part in found)  # pyright: ignore[reportReturnType]
 
 
 @_evaluate_backward.register_fake

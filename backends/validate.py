@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, reduce
 from operator import index
@@ -46,11 +46,11 @@ class Call:
         """Whether the batch is 0: answered without calling the adapter."""
         return len(self) == 0
 
-    @contextlib.contextmanager
-    def precision(self) -> Iterator[None]:
-        """Run in the angles' own precision, whatever autocast is on."""
-        with torch.autocast(self.inputs.device.type, enabled=False):
-            yield
+    def precision(self) -> contextlib.AbstractContextManager[object]:
+        """A context that computes in the angles' own precision, whatever autocast is on."""
+        kind = self.inputs.device.type
+        is_on = torch.is_autocast_enabled(kind)
+        return torch.autocast(kind, enabled=False) if is_on else contextlib.nullcontext()
 
     def cast(self, estimate: Estimate) -> Estimate:
         """Return the estimate with its values in the caller's floating dtype."""

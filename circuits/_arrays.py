@@ -17,15 +17,14 @@ def namespace(array: Any) -> Any:
 
 
 def take(array: Any, index: NDArray[np.int64]) -> Any:
-    """Return columns of ``array``, last axis; torch's own indexing is several times slower than its index_select,
-    which numpy lacks.
+    """Return columns of ``array``, last axis, by what is quickest in each: indexing is several times slower in both.
 
     >>> take(np.array([5, 6, 7]), np.array([2, 0])).tolist()
     [7, 5]
     """
     xp = namespace(array)
     if xp is np:
-        return array[..., index]
+        return array.take(index, -1)
     return xp.index_select(array, array.ndim - 1, xp.asarray(index, device=array.device))
 
 

@@ -165,6 +165,7 @@ class _Affine:
         self.scale = np.array([slot.scale for slot in slots], dtype=float)
         self.shift = np.array([slot.shift for slot in slots], dtype=float)
         self.in_order = bool((self.index == np.arange(len(slots))).all())
+        self.is_distinct = len(set(self.index.tolist())) == len(slots)
         self.is_scaled, self.is_shifted = bool((self.scale != 1).any()), bool((self.shift != 0).any())
 
     def __len__(self) -> int:
@@ -177,9 +178,29 @@ class _Affine:
             columns = columns * _like(source, self.scale)
         return columns + _like(source, self.shift) if self.is_shifted else columns
 
+    def pull(self, slopes: NDArray, source: NDArray) -> NDArray:
+        """The slopes of ``source``, in its shape, from those of the columns; weights' are summed over samples."""
+        if self.is_scaled:
+            slopes = slopes * self.scale.astype(slopes.dtype)
+        if source.ndim == 1:
+            slopes = slopes[0] if len(slopes) == 1 else slopes.sum(0)
+        if self.in_order and source.shape[-1] == len(self):
+            return slopes
+        made = np.zeros_like(source)
+        if self.is_distinct:
+            made[..., self.index] = slopes
+        else:
+            np.add.at(made.T, self.index, slopes.T)
+        return made
+
 
 def _like(source: Any, numbers: NDArray[np.float64]) -> Any:
     return namespace(source).asarray(numbers, dtype=source.dtype, device=source.device)
+
+
+def _rows(numbers: Any, batch: int) -> Any:
+    """Numbers (k,) for each sample, (b, k)."""
+    return numbers[None] if batch == 1 else namespace(numbers).broadcast_to(numbers, (batch, len(numbers)))
 
 
 class Gather:
@@ -207,15 +228,48 @@ class Gather:
         xp, batch = namespace(inputs), inputs.shape[0]
         parts = [self._inputs.of(inputs)] if len(self._inputs) else []
         if len(self._weights):
-            parts.append(xp.broadcast_to(self._weights.of(weights), (batch, len(self._weights))))
+            parts.append(_rows(self._weights.of(weights), batch))
         if len(self._numbers):
-            parts.append(xp.broadcast_to(_like(inputs, self._numbers), (batch, len(self._numbers))))
+            parts.append(_rows(_like(inputs, self._numbers), batch))
         if self._lefts is not None and self._rights is not None:
             parts.append(self._products.of(self._lefts(inputs, weights) * self._rights(inputs, weights)))
         if not parts:
             return inputs[:, :0]
         columns = parts[0] if len(parts) == 1 else xp.concat(parts, 1)
         return columns if self._in_order else take(columns, self._order)
+
+    def pull(
+        self, inputs: NDArray, weights: NDArray, slopes: NDArray
+    ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """Return the slopes of inputs (b, i) and weights (w,) from those of the angles (b, a); None for those unread.
+
+        >>> pulled = Gather((Input(0), Weight(0))).pull(np.zeros((2, 1)), np.zeros(1), np.array([[1.0, 2.0], [3, 4]]))
+        >>> [slopes.tolist() for slopes in pulled]
+        [[[1.0], [3.0]], [6.0]]
+        """
+        if not self._in_order:
+            slopes = slopes[:, np.argsort(self._order)]
+        n_inputs, n_weights = len(self._inputs), len(self._weights)
+        found = (
+            self._inputs.pull(slopes[:, :n_inputs], inputs) if n_inputs else None,
+            self._weights.pull(slopes[:, n_inputs : n_inputs + n_weights], weights) if n_weights else None,
+        )
+        if self._lefts is None or self._rights is None:
+            return found
+        made = self._products.pull(slopes[:, n_inputs + n_weights + len(self._numbers) :], self._lefts(inputs, weights))
+        for one, other in ((self._lefts, self._rights), (self._rights, self._lefts)):
+            more = one.pull(inputs, weights, made * other(inputs, weights))
+            found = added(found[0], more[0]), added(found[1], more[1])
+        return found
+
+
+def added(one: NDArray[Any] | None, other: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Return the sum of two parts, of which either may be None: nothing.
+
+    >>> added(None, np.ones(1)).tolist()
+    [1.0]
+    """
+    return one if other is None else other if one is None else one + other
 
 
 @lru_cache(maxsize=1024)

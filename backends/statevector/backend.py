@@ -16,16 +16,28 @@ from backends.statevector import compiled, executor, wide
 from backends.validate import Call
 from circuits import GATES, Circuit, PauliSum
 
+_CAPABILITIES = Capabilities(
+    exact=True,
+    state=True,
+    density=True,
+    batch=True,
+    autograd=True,
+    reset=True,
+    max_wires=wide.MAX_WIRES[torch.float32],
+    gates=frozenset(GATES),
+)
+
 
 @dataclass(frozen=True)
 class Statevector(Backend):
     """Exact state-vector simulation on the inputs' device, in complex64 (complex128 for float64 angles).
 
-    On a CPU, circuits run compiled, with gradients by the adjoint method: up to 16 wires as batches, up to 26 (25 in
-    double precision) one state at a time, in its own memory; elsewhere, and where a derivative is differentiated again,
-    in torch. Gradients of any order by torch.autograd, one at a time: torch.func and batches of gradients are refused
-    by torch. Von Neumann entropies have two. Circuits with resets run exactly as density matrices: 4**n amplitudes, at
-    most half the wires. Cost O(b ops 2**n).
+    On a CPU, circuits run compiled, with gradients by the adjoint method: up to 13 wires as batches (up to 16 where
+    probabilities or entropies are read), from there up to 26 (25 in double precision) one state at a time, in its own
+    memory; elsewhere, and where a derivative is differentiated again, in torch. Gradients of any order by
+    torch.autograd, one at a time: torch.func and batches of gradients are refused by torch. Von Neumann entropies have
+    two. Circuits with resets run exactly as density matrices: 4**n amplitudes, at most half the wires.
+    Cost O(b ops 2**n).
 
     >>> Statevector().spec
     'statevector'
@@ -35,21 +47,12 @@ class Statevector(Backend):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            exact=True,
-            state=True,
-            density=True,
-            batch=True,
-            autograd=True,
-            reset=True,
-            max_wires=wide.MAX_WIRES[torch.float32],
-            gates=frozenset(GATES),
-        )
+        return _CAPABILITIES
 
     def _expectations_of(self, call: Call, observables: tuple[PauliSum, ...], request: Request) -> Estimate:
         _refuse_shots(request)
         is_own = type(self)._expectations is Statevector._expectations  # else a subclass' way is the one to take
-        if is_own and compiled.runs(call.circuit, call.inputs):
+        if is_own and compiled.runs(call.circuit, call.inputs) and not wide.runs(call.circuit, call.inputs):
             return Estimate(compiled.expectations_of(call.circuit, call.inputs, call.weights, observables))
         return self._expectations(call.circuit, call.angles, observables, request)
 
@@ -57,10 +60,10 @@ class Statevector(Backend):
         self, circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], request: Request
     ) -> Estimate:
         _refuse_shots(request)
-        if compiled.runs(circuit, angles):
-            return Estimate(compiled.expectations(circuit, angles, observables))
         if wide.runs(circuit, angles):
             return Estimate(wide.expectations(circuit, angles, observables))
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.expectations(circuit, angles, observables))
         return Estimate(executor.expect(circuit, executor.run(circuit, angles), observables))
 
     def _expectations_along(
@@ -72,10 +75,10 @@ class Statevector(Backend):
         request: Request,
     ) -> Estimate:
         _refuse_shots(request)
-        if compiled.runs(circuit, angles):
-            return Estimate(compiled.expectations_along(circuit, angles, observables, times))
         if wide.runs(circuit, angles):
             return Estimate(wide.expectations_along(circuit, angles, observables, times))
+        if compiled.runs(circuit, angles):
+            return Estimate(compiled.expectations_along(circuit, angles, observables, times))
         return Estimate(executor.expect_along(circuit, angles, observables, times))
 
     def _probabilities(self, circuit: Circuit, angles: Tensor, wires: tuple[int, ...], request: Request) -> Estimate:
@@ -86,7 +89,7 @@ class Statevector(Backend):
         return Estimate(executor.marginals(chances.T, wires))
 
     def _state(self, circuit: Circuit, angles: Tensor) -> Estimate:
-        if compiled.runs(circuit, angles):
+        if compiled.runs(circuit, angles) and not wide.runs(circuit, angles):
             return Estimate(compiled.states(circuit, angles))
         return Estimate(_vectors(circuit, angles).T.contiguous())
 

@@ -29,7 +29,7 @@ def compile_kernels(precision: str) -> None:
 
 
 def compile_large(precision: str) -> None:
-    """Do the same for circuits of more than 16 wires, which run on kernels of their own."""
+    """Do the same for circuits of 14 wires and more, which run on kernels of their own."""
     _be_quiet()
     angles = torch.zeros(1, 9, dtype=getattr(torch, precision), requires_grad=True)
     wide.expectations(angle_encoding(9), angles, (Z(0),), row_bits=5).sum().backward()
@@ -43,7 +43,7 @@ def _be_quiet() -> None:
 def main() -> None:
     """Compile both precisions, each in a process of its own."""
     parser = argparse.ArgumentParser(description="Compile the state-vector kernels for this machine.")
-    parser.add_argument("--large", action="store_true", help="those of circuits of more than 16 wires instead")
+    parser.add_argument("--large", action="store_true", help="those of circuits of 14 wires and more instead")
     task, what = (compile_large, "large circuits") if parser.parse_args().large else (compile_kernels, "circuits")
     print(f"Compiling the state-vector kernels of {what} for this machine, once ...", flush=True)
     started = time.perf_counter()

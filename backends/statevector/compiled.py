@@ -3,17 +3,18 @@
 Axis legend: B samples, o observables, t times, l lane angles, a angles of the circuit, s shared ones, N amplitudes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from backends import linalg
 from backends.statevector import executor
-from backends.statevector.batch import MAX_WIRES, Batch
+from backends.statevector.batch import MAX_WIRES, Array, Batch
 from backends.statevector.gate_phases import with_phases
 from backends.statevector.lowering import lower, lower_along, lower_observed
 from backends.statevector.program import Program
@@ -21,8 +22,8 @@ from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READIN
 from backends.statevector.readouts import DENSITY, PROBABILITIES
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
-from circuits import Circuit, PauliSum
-from circuits.slots import Gather, gather
+from circuits import Circuit, Input, PauliSum
+from circuits.slots import Gather, Slot, added, gather
 
 
 def runs(circuit: Circuit, angles: Tensor) -> bool:
@@ -32,49 +33,43 @@ def runs(circuit: Circuit, angles: Tensor) -> bool:
 
 def expectations(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
     """Return ``<O_j>``, shape (B, o), at angles (B, a) of the whole circuit."""
-    task = _observing(circuit, observables)
-    return _run(task, *task.parts(angles))
+    return _run(_observing(circuit, observables), angles)
 
 
 def expectations_of(circuit: Circuit, inputs: Tensor, weights: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
     """Return the same at inputs (B, i) and weights (w,): angles that samples share are never spread over them."""
     task = _observing(circuit, observables)
-    return _run(task, task.lanes(inputs, weights), task.shared(inputs[:1], weights))
+    return _Run.apply(inputs, weights, task, task.from_data)  # pyright: ignore[reportReturnType]
 
 
 def expectations_along(
     circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...], times: tuple[int, ...]
 ) -> Tensor:
     """Return ``<O_j>`` after each of the given numbers of ops, shape (B, t, o), in one pass."""
-    task = _along(circuit, observables, times)
-    return _run(task, *task.parts(angles)).unflatten(1, (len(times), -1))
+    return _run(_along(circuit, observables, times), angles).unflatten(1, (len(times), -1))
 
 
 def states(circuit: Circuit, angles: Tensor) -> Tensor:
     """Return the states (B, N), complex, at angles (B, a) of the whole circuit."""
-    task = _preparing(circuit)
-    made = torch.view_as_complex(_run(task, *task.parts(angles)))
-    return with_phases(made, circuit, angles)
+    return with_phases(torch.view_as_complex(_run(_preparing(circuit), angles)), circuit, angles)
 
 
 def probabilities(circuit: Circuit, angles: Tensor, wires: tuple[int, ...]) -> Tensor:
     """Return the probabilities (B, 2**k) of the wires' basis states, at angles (B, a) of the whole circuit."""
-    task = _reading(circuit, PROBABILITIES, wires)
-    return _run(task, *task.parts(angles))
+    return _run(_reading(circuit, PROBABILITIES, wires), angles)
 
 
 def density(circuit: Circuit, angles: Tensor, wires: tuple[int, ...]) -> Tensor:
     """Return the wires' density matrix (B, 2**k, 2**k), complex, at angles (B, a) of the whole circuit."""
-    task, size = _reading(circuit, DENSITY, wires), 2 ** len(wires)
-    return torch.view_as_complex(_run(task, *task.parts(angles)).unflatten(1, (size, size, 2)))
+    size = 2 ** len(wires)
+    return torch.view_as_complex(_run(_reading(circuit, DENSITY, wires), angles).unflatten(1, (size, size, 2)))
 
 
 def entropy(circuit: Circuit, angles: Tensor, wires: tuple[int, ...], kind: str) -> Tensor:
     """Return the entropy (B,) of at most half the wires, nats, at angles (B, a) of the whole circuit."""
     if len(wires) > MAX_ENTROPY_WIRES:
         return linalg.entropy(density(circuit, angles, wires), kind)
-    task = _reading(circuit, ENTROPIES[kind], wires)
-    return _run(task, *task.parts(angles)).squeeze(1)
+    return _run(_reading(circuit, ENTROPIES[kind], wires), angles).squeeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,30 +85,40 @@ class _Task:
     """What is read instead of both, if anything."""
 
     @cached_property
-    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Columns of the angles that are of lanes and shared, and of every angle among the two, side by side."""
-        given, shared, lanes = structure(self.circuit)
-        order = [angle.which + (0 if angle.lane else len(lanes)) for angle in given.angles]
-        return torch.tensor(lanes, dtype=torch.int64), torch.tensor(shared, dtype=torch.int64), torch.tensor(order)
+    def from_data(self) -> "_Feed":
+        """Of inputs (B, i) and weights (w,)."""
+        return self._feed(self.circuit.slots, self.circuit.angles)
 
     @cached_property
-    def lanes(self) -> Gather:
-        """What makes the angles of lanes (B, l) of inputs and weights."""
-        return gather(tuple(self.circuit.slots[column] for column in structure(self.circuit)[2]))
+    def from_angles(self) -> "_Feed":
+        """Of the whole circuit's angles (B, a), which stand for inputs, and no weights."""
+        return self._feed([Input(k) for k in range(len(self.circuit.slots))], lambda angles, _: angles)
 
-    @cached_property
-    def shared(self) -> Gather:
-        """What makes the shared angles (1, s) of one row of inputs, none of which it reads, and weights."""
-        return gather(tuple(self.circuit.slots[column] for column in structure(self.circuit)[1]))
+    def _feed(self, slots: Sequence[Slot], angles: Callable[[Tensor, Tensor], Tensor]) -> "_Feed":
+        _, shared, lanes = structure(self.circuit)
+        return _Feed(gather(tuple(slots[k] for k in lanes)), gather(tuple(slots[k] for k in shared)), angles)
 
-    def parts(self, angles: Tensor) -> tuple[Tensor, Tensor]:
-        """The angles of lanes (B, l) and the shared ones (1, s) among all of them."""
-        lanes, shared, _ = self._columns
-        return angles.index_select(1, lanes), angles[:1].index_select(1, shared)
 
-    def whole(self, lanes: Tensor, shared: Tensor) -> Tensor:
-        """The whole circuit's angles (B, a) from those of lanes and the shared ones."""
-        return torch.cat((lanes, shared.expand(len(lanes), -1)), 1).index_select(1, self._columns[2])
+class _Feed(NamedTuple):
+    """Where a program's angles come from: two arrays, of samples (B, i) and shared (w,)."""
+
+    lanes: Gather
+    """Makes the angles of lanes (B, l)."""
+    shared: Gather
+    """Makes the shared angles (1, s); of samples it reads the first."""
+    angles: Callable[[Tensor, Tensor], Tensor]
+    """Makes the whole circuit's angles (B, a)."""
+
+    def pull(
+        self, inputs: Array, weights: Array, of_lanes: Array, of_shared: Array
+    ) -> tuple[Array | None, Array | None]:
+        """The slopes of both arrays from those of the program's angles; None for what none of them reads."""
+        of_inputs, of_weights = self.lanes.pull(inputs, weights, of_lanes)
+        of_first, of_common = self.shared.pull(inputs[:1], weights, of_shared)
+        if of_first is not None:
+            of_inputs = np.zeros_like(inputs) if of_inputs is None else of_inputs
+            of_inputs[:1] += of_first
+        return of_inputs, added(of_weights, of_common)
 
 
 @lru_cache(maxsize=256)
@@ -162,30 +167,41 @@ def _reading(circuit: Circuit, kind: int, wires: tuple[int, ...]) -> _Task:
     return _Task(circuit, program, None, in_torch, reading)
 
 
-def _run(task: _Task, lanes: Tensor, shared: Tensor) -> Tensor:
-    return _Run.apply(lanes, shared, task)  # pyright: ignore[reportReturnType]
+def _run(task: _Task, angles: Tensor) -> Tensor:
+    return _Run.apply(angles, angles.new_zeros(0), task, task.from_angles)  # pyright: ignore[reportReturnType]
 
 
 class _Run(torch.autograd.Function):
-    """A program on a batch: from the angles of lanes (B, l) and the shared ones (1, s)."""
+    """A program on a batch: from inputs (B, i) and weights (w,) through a feed.
+
+    One node of the graph, with the feed and its transpose inside: each node costs as much as a small batch.
+    """
 
     @staticmethod
-    def forward(ctx: Any, lanes: Tensor, shared: Tensor, task: _Task) -> Tensor:
-        ctx.save_for_backward(lanes, shared)
-        ctx.task, ctx.batch = task, Batch(task.program, lanes.detach().numpy(), shared.detach().numpy())
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
+        ctx.save_for_backward(inputs, weights)
+        x, w = inputs.detach().numpy(), weights.detach().numpy()
+        ctx.task, ctx.feed, ctx.batch = task, feed, Batch(task.program, feed.lanes(x, w), feed.shared(x[:1], w))
         if task.reading is not NO_READING:
             return torch.from_numpy(ctx.batch.read(task.reading))
         return torch.from_numpy(ctx.batch.states() if task.words is None else ctx.batch.expectations(task.words))
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        lanes, shared = ctx.saved_tensors
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # the gradient will be differentiated: let torch write it down
-            made = ctx.task.in_torch(ctx.task.whole(lanes, shared))
-            if not made.requires_grad:  # nothing that is asked for depends on an angle
-                return torch.zeros_like(lanes), torch.zeros_like(shared), None
-            inputs = [tensor for tensor in (lanes, shared) if tensor.requires_grad]
-            found = iter(torch.autograd.grad(made, inputs, cotangents[0], create_graph=True, allow_unused=True))
-            return *(next(found) if tensor.requires_grad else None for tensor in (lanes, shared)), None  # pyright: ignore[reportReturnType]
-        of_lanes, of_shared = ctx.batch.slopes(cotangents[0].numpy(), ctx.task.words, ctx.task.reading)
-        return torch.from_numpy(of_lanes), torch.from_numpy(of_shared), None
+            return *_in_torch(ctx, cotangents[0]), None, None
+        inputs, weights = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
+        slopes = ctx.batch.slopes(cotangents[0].numpy(), ctx.task.words, ctx.task.reading)
+        found = ctx.feed.pull(inputs, weights, *slopes)
+        return *(None if part is None else torch.from_numpy(part) for part in found), None, None
+
+
+def _in_torch(ctx: Any, cotangent: Tensor) -> list[Tensor | None]:
+    """The gradients of inputs and weights, themselves differentiable."""
+    leaves = ctx.saved_tensors
+    made = ctx.task.in_torch(ctx.feed.angles(*leaves))
+    if not made.requires_grad:  # nothing that is asked for depends on an angle
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    found = iter(torch.autograd.grad(made, wanted, cotangent, create_graph=True, allow_unused=True))
+    return [next(found) if leaf.requires_grad else None for leaf in leaves]

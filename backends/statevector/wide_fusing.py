@@ -1,6 +1,6 @@
-"""The numbers of a program's matrices for one sample, and where the generators of its gates went.
+"""The numbers of a program's matrices for one sample, and the slopes of those that prepare its first state.
 
-Axis legend: m matrices, g gates in them, a angles.
+Axis legend: m matrices, g gates in them, a angles, n bits.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.statevector.fusing import fuse
 from backends.statevector.program import FIXED_MATRICES
 from backends.statevector.wide_lowering import WideProgram
 from circuits.gates import PAULI
 
-_PAULIS = np.stack([PAULI[letter] for letter in "IXYZ"])
+_PAULIS = np.stack([PAULI[letter] for letter in "XYZ"])
+_NO_CODE = np.empty((0, 6), np.int64), np.empty((0, 4), np.int64)
+"""No matrix holds an angle of lanes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,39 +31,20 @@ class WideNumbers:
     columns: NDArray[np.complex128]
 
 
-def numbers_of(program: WideProgram, angles: NDArray[np.float64], dtype: np.dtype) -> WideNumbers:
-    """Multiply the gates of each run. A rotation about P followed by V has, behind V, the generator ``V P V^dagger``.
-
-    Cost O(gates), in numpy: the longest run counts its calls.
-    """
-    half = np.stack((np.cos(angles / 2), np.sin(angles / 2)), 1)
-    letters, which = program.factors.T
-    gates = np.empty((len(letters), 2, 2), np.complex128)
-    turning = letters > 0
-    gates[~turning] = FIXED_MATRICES[which[~turning]]
-    cos, sin = (part[:, None, None] for part in half[which[turning]].T)
-    gates[turning] = cos * _PAULIS[0] - 1j * sin * _PAULIS[letters[turning]]
-    axes = np.zeros((len(letters), 3))
-    begin, end = program.bounds[:-1], program.bounds[1:]
-    after = np.broadcast_to(_PAULIS[0], (len(begin), 2, 2)).copy()
-    for step in range(int((end - begin).max(initial=0))):  # from the last gate of each run to its first
-        runs = np.flatnonzero(end - begin > step)
-        at = end[runs] - 1 - step
-        behind = after[runs]
-        moved = behind @ _PAULIS[letters[at]] @ behind.conj().swapaxes(1, 2)
-        axes[at] = np.stack((moved[:, 1, 0].real, moved[:, 1, 0].imag, moved[:, 0, 0].real), 1)
-        after[runs] = behind @ gates[at]
+def numbers_of(program: WideProgram, angles: NDArray[np.float64], kind: np.dtype) -> WideNumbers:
+    """Multiply the gates of each run. Cost O(gates)."""
+    n_matrices, n_factors = len(program.bounds) - 1, len(program.factors)
+    planes = np.zeros((4, n_matrices, 8), kind)
+    halves, axes = np.empty((2, len(angles)), kind), np.zeros((n_factors, 3))
+    whole = np.zeros(n_matrices, np.bool_)  # none is taken apart
+    unused = np.empty((0, 2), kind), np.empty((2, 0, 2), np.complex128), np.empty((0, 3), kind)
+    factors = (*_NO_CODE, program.factors, program.bounds, whole)
+    fuse(factors, FIXED_MATRICES, angles, planes, *unused[:2], halves, axes, unused[2])
     columns = np.tile(np.array([1, 0], np.complex128), (program.n_wires, 1))
     started = program.start >= 0
-    columns[started] = after[program.start[started]][:, :, 0]
-    return WideNumbers(
-        _planes(after, dtype), _planes(after.conj().swapaxes(1, 2), dtype), half.astype(dtype), axes, columns
-    )
-
-
-def _planes(matrices: NDArray[np.complex128], dtype: np.dtype) -> NDArray[np.floating]:
-    """Complex (m, 2, 2) as reals (m, 8)."""
-    return np.ascontiguousarray(matrices).view(np.float64).reshape(-1, 8).astype(dtype)
+    first = planes[0, program.start[started]].astype(np.float64)
+    columns[started] = first[:, 0::4] + 1j * first[:, 1::4]
+    return WideNumbers(planes[0], planes[1], np.ascontiguousarray(halves.T), axes, columns)
 
 
 def start_slopes(columns: NDArray[np.complex128], bra: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -69,14 +53,14 @@ def start_slopes(columns: NDArray[np.complex128], bra: NDArray[np.floating]) -> 
     The bra's planes (2, N) are contracted with the columns of one half of the bits for the wires of the other half: two
     passes over memory for all wires.
     """
-    n_bits = len(columns)
-    low = n_bits // 2
-    products = _product(columns[:low]), _product(columns[low:])
-    re, im = (plane.reshape(len(products[1]), len(products[0])) for plane in bra)
-    sides = [np.stack((side.real, side.imag), 1).astype(bra.dtype) for side in products]
-    upper = _conjugate_times(re @ sides[0], im @ sides[0])
-    lower = _conjugate_times(re.T @ sides[1], im.T @ sides[1])
-    return np.concatenate((_slopes(columns[:low], lower), _slopes(columns[low:], upper)))
+    low = len(columns) // 2
+    lower, upper = _above(columns[:low]), _above(columns[low:])
+    re, im = (plane.reshape(len(upper[-1]), len(lower[-1])) for plane in bra)
+    sides = [np.stack((found[-1].real, found[-1].imag), 1).astype(bra.dtype) for found in (lower, upper)]
+    of_upper = _conjugate_times(re @ sides[0], im @ sides[0])
+    of_lower = _conjugate_times(re.T @ sides[1], im.T @ sides[1])
+    pairs = np.concatenate((_pairs(columns[:low], lower, of_lower), _pairs(columns[low:], upper, of_upper)))
+    return np.einsum("nb,pbc,nc->np", pairs, _PAULIS, columns).imag
 
 
 def _conjugate_times(re: NDArray[np.floating], im: NDArray[np.floating]) -> NDArray[np.complex128]:
@@ -84,19 +68,21 @@ def _conjugate_times(re: NDArray[np.floating], im: NDArray[np.floating]) -> NDAr
     return (re[:, 0] + im[:, 1]).astype(np.float64) + 1j * (re[:, 1] - im[:, 0])
 
 
-def _product(columns: NDArray[np.complex128]) -> NDArray[np.complex128]:
-    """The product state of some bits, the first the lowest."""
-    state = np.ones(1, np.complex128)
-    for column in columns:
-        state = np.multiply.outer(column, state).reshape(-1)
-    return state
+def _above(columns: NDArray[np.complex128]) -> list[NDArray[np.complex128]]:
+    """Product states of the highest 0, 1, 2, ... bits; the first column is the lowest bit's."""
+    states = [np.ones(1, np.complex128)]
+    for column in columns[::-1]:
+        states.append(np.multiply.outer(states[-1], column).reshape(-1))
+    return states
 
 
-def _slopes(columns: NDArray[np.complex128], rest: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """The slopes of some bits, where all other bits are contracted: ``rest`` (2**k,)."""
-    found = np.empty((len(columns), 3))
-    for bit, column in enumerate(columns):
-        split = rest.reshape(-1, 2, 2**bit)
-        pair = np.einsum("a,abc,c->b", _product(columns[bit + 1 :]), split, _product(columns[:bit]))
-        found[bit] = (pair @ _PAULIS[1:] @ column).imag
+def _pairs(
+    columns: NDArray[np.complex128], above: list[NDArray[np.complex128]], rest: NDArray[np.complex128]
+) -> NDArray[np.complex128]:
+    """For each bit (n, 2) of ``rest`` (2**n,), all other bits contracted with their columns."""
+    found = np.empty((len(columns), 2), np.complex128)
+    for bit, column in enumerate(columns):  # the bits below are contracted already
+        split = rest.reshape(-1, 2)
+        found[bit] = above[len(columns) - 1 - bit] @ split
+        rest = split @ column
     return found

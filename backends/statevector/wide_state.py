@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.statevector import jit, wide_interpreter
-from backends.statevector.wide_fusing import numbers_of, start_slopes
+from backends.statevector.wide_fusing import WideNumbers, start_slopes
 from backends.statevector.wide_interpreter import BACKWARD, FORWARD, MEASURE, OBSERVE
 from backends.statevector.wide_lowering import WideProgram
 from backends.statevector.wide_schedule import MATRIX, Pass
@@ -27,22 +27,20 @@ _NONE = np.empty((0, 10), np.int64), np.empty(0, np.int64), np.empty((0, 0, 0))
 
 
 class WideState:
-    """A program at one sample's angles (a,), float64, in float32 or float64 planes.
+    """A program at one sample's numbers, in their precision.
 
     ``ket`` (2, N), real parts and imaginary ones, holds the state where the last call left it. On the way back the bra
     takes as much.
     """
 
-    def __init__(self, program: WideProgram, angles: NDArray[np.float64], kind: np.dtype) -> None:
-        self.program, self.kind = program, kind
-        self.numbers = numbers_of(program, angles, kind)
-        self.n_angles = len(angles)
-        self.ket = np.empty((2, 1 << program.n_wires), kind)
+    def __init__(self, program: WideProgram, numbers: WideNumbers) -> None:
+        self.program, self.numbers, self.kind = program, numbers, numbers.matrices.dtype
+        self.ket = np.empty((2, 1 << program.n_wires), self.kind)
         self.n_chunks = 1 << (program.n_wires - program.row_bits - LANE_BITS)
         self.threads = thread_count(1 << program.n_wires)
         columns = self.numbers.columns
-        self._columns = columns.view(np.float64).reshape(-1, 4).astype(kind)
-        self.bra = np.empty((2, 0), kind)
+        self._columns = columns.view(np.float64).reshape(-1, 4).astype(self.kind)
+        self.bra = np.empty((2, 0), self.kind)
 
     def forward(self, words: Sequence[Words] = ()) -> list[NDArray[np.float64]]:
         """Prepare the state; return the expectations (w,) of the words of each stretch, where there are any."""
@@ -125,7 +123,7 @@ class _Slopes:
     def __init__(self, state: WideState) -> None:
         self._program, self._numbers = state.program, state.numbers
         self._matrices = np.zeros((len(state.program.bounds) - 1, 3))
-        self._angles = np.zeros(state.n_angles)
+        self._angles = np.zeros(len(state.numbers.half))
 
     def add(self, code: Array, slopes: NDArray[np.float64]) -> None:
         """Take the slopes (i, 3) of a pass's instructions."""
