@@ -1,4 +1,4 @@
-"""The command line: ``qlm train | evaluate | generate | entropy | backends | jobs | draw``.
+"""The command line: ``qlm train | convert | evaluate | generate | entropy | backends | jobs | draw``.
 
 Nothing heavy is imported here, so that ``--help`` is quick: each command imports what it needs.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qlm import cli_backends, cli_jobs
+from qlm.cli_convert import convert
 from qlm.cli_errors import reported
 from qlm.cli_model import entropy, evaluate, generate
 from qlm.cli_train import train
@@ -32,6 +33,7 @@ def main() -> None:
 
 
 app.command(short_help="Train a model into a run folder.")(reported(train))
+app.command(short_help="Replace a pretrained model's attention by blocks.")(reported(convert))
 app.command(short_help="Measure bits per byte, and the circuit's part.")(reported(evaluate))
 app.command(short_help="Continue a text.")(reported(generate))
 app.command(short_help="Measure per-token entropies of circuits.")(reported(entropy))
