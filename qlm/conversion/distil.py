@@ -110,24 +110,36 @@ def distil(
     recipe: ConversionRecipe,
     told: Told = unheard,
 ) -> None:
-    """Train the whole student on its teacher's logits and on the text.
+    """Train the whole student on its teacher's logits and on the text, by ``distillation_loss``.
 
-    The loss is ``c T^2 KL(p_T || q_T) + (1 - c) CE``, means over tokens in nats, p_T and q_T the distributions of
-    teacher and student at temperature T, c the ``soft_share``. Raises ValueError where it is no longer finite. Cost: a
-    step is one of the student and a forward of the teacher.
-
-    Source: Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2.
+    Raises ValueError where the loss is no longer finite. Cost: a step is one of the student and a forward of the
+    teacher.
     """
 
     def loss(ids: Tensor) -> Tensor:
         with torch.no_grad():
             target = teacher(ids, use_cache=False).logits
-        logits = student(ids, use_cache=False).logits
-        soft = recipe.temperature**2 * _divergence(target / recipe.temperature, logits / recipe.temperature)
-        return recipe.soft_share * soft + (1 - recipe.soft_share) * cross_entropy(logits, ids)
+        return distillation_loss(student(ids, use_cache=False).logits, target, ids, recipe)
 
     trained = [p for p in student.parameters() if p.requires_grad]
     _train(student, trained, loss, text, recipe, ("distil", recipe.distil_steps, recipe.distil_rate), told)
+
+
+def distillation_loss(logits: Tensor, target: Tensor, ids: Tensor, recipe: ConversionRecipe) -> Tensor:
+    """Return ``c T^2 KL(p_T || q_T) + (1 - c) CE`` of logits (b, l, v), means over tokens in nats.
+
+    p_T and q_T are the distributions of the teacher's logits and of these at temperature T, c the ``soft_share``, CE
+    the cross-entropy with the next token.
+
+    Source: Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2.
+
+    >>> same = torch.zeros(1, 2, 4)
+    >>> distillation_loss(same, same, torch.tensor([[0, 3]]), ConversionRecipe(soft_share=1.0))
+    tensor(0.)
+    """
+    p, q = ((one.flatten(0, 1) / recipe.temperature).log_softmax(-1) for one in (target, logits))
+    soft = functional.kl_div(q, p, reduction="batchmean", log_target=True)
+    return recipe.soft_share * recipe.temperature**2 * soft + (1 - recipe.soft_share) * cross_entropy(logits, ids)
 
 
 def learn(
@@ -160,12 +172,6 @@ def cross_entropy(logits: Tensor, ids: Tensor) -> Tensor:
     tensor(1.3863)
     """
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
-
-
-def _divergence(target: Tensor, logits: Tensor) -> Tensor:
-    """``KL(p || q)`` in nats, the mean over tokens."""
-    p, q = (one.flatten(0, 1).float().log_softmax(-1) for one in (target, logits))
-    return functional.kl_div(q, p, reduction="batchmean", log_target=True)
 
 
 @contextmanager

@@ -187,7 +187,9 @@ def replace_attention(
     >>> replace_attention(LlamaForCausalLM(config), {"kind": "mamba"}, [1]).mixers().keys()
     dict_keys([1])
     """
-    config = ConvertedConfig(base=deepcopy(teacher.config), block=block, layers=layers)
+    base = deepcopy(teacher.config)
+    base.name_or_path = ""  # where the original lay on this machine says nothing on another
+    config = ConvertedConfig(base=base, block=block, layers=layers)
     student = ConvertedForCausalLM(config)
     missing = student.base.load_state_dict(teacher.state_dict(), strict=False).missing_keys
     assert all(".self_attn.block." in name for name in missing), missing

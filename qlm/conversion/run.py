@@ -64,13 +64,14 @@ def convert(
     """Replace attention by blocks, align them, distil the whole, and put it through the causality gate.
 
     The teacher stays as it is; the blocks are drawn with the recipe's seed, and torch's random state is untouched.
-    Raises ValueError as ``ConvertedConfig``, ``align`` and
-    ``distil`` do; a leak is reported here, and refused by ``Conversion.save``.
+    Raises LeakError before a step is made where the fresh model leaks, and ValueError as ``ConvertedConfig``, ``align``
+    and ``distil`` do; a leak that training opens is reported, and refused by ``Conversion.save``.
     """
     chosen = ConversionRecipe() if recipe is None else recipe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chosen.seed)
         student = replace_attention(teacher.eval(), block, layers)
+        refuse_leak(measure_causality(student))
         watched = valid.windows(_OBSERVED_WINDOWS, chosen.context, torch.Generator().manual_seed(chosen.seed))
         scores = {
             "teacher": score(teacher, valid, chosen.context),
