@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_qu
 from qiskit_ibm_runtime.options_models.simulator import SimulatorOptions
 from qiskit_ibm_runtime.quantum_program.converters import quantum_program_from_2_0
 from standin import CRN, HOST, StandIn
+
+from backends.ledger.backoff import Backoff
+from backends.ledger.courier import Courier
 
 DEVICE = "ibm_standin"
 CANARY = "canary-7f3a91-t0ken"
@@ -85,3 +89,10 @@ def account(service: StandIn, token: str = CANARY, instance: str | None = CRN) -
         if instance is not None:
             patch.setenv("QISKIT_IBM_INSTANCE", instance)
         yield
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Let couriers and sessions pause for hundredths of a second between repetitions."""
+    quick = Backoff(first=0.01, longest=0.05, repeats=3)
+    patch.setattr("backends.ibm.transports.Courier", partial(Courier, safe=quick))
+    patch.setattr("backends.ibm.live_session.Backoff", lambda: quick)

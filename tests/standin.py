@@ -37,6 +37,15 @@ class RemoteJob:
         return self.payload.get("tags", [])
 
 
+@dataclass
+class RemoteSession:
+    """A batch or session as the service has it: what was asked for, and whether it takes jobs still."""
+
+    id: str
+    payload: dict[str, Any]
+    accepting: bool = True
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong with one request: a dropped connection, or a status of 5xx, before or after it was accepted.
@@ -75,6 +84,7 @@ class StandIn:
     execute: Callable[[dict[str, Any]], str] = digest
     seconds: float | None = 1.5
     jobs: dict[str, RemoteJob] = field(default_factory=dict)
+    sessions: dict[str, RemoteSession] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -127,9 +137,9 @@ class StandIn:
             case ("GET", "instances", "usage"):
                 return 200, {"usage_limit_reached": False}
             case ("POST", "sessions"):
-                return 200, {"id": "session-1"}
-            case ("PATCH" | "GET" | "DELETE", "sessions", *_):
-                return 200, {"id": "session-1", "state": "open", "accepting_jobs": True}
+                return self._opened(json.loads(body))
+            case ("PATCH" | "GET" | "DELETE", "sessions", name, *_):
+                return self._session(method, name)
             case ("GET", "backends"):
                 listed = [
                     {
@@ -169,10 +179,32 @@ class StandIn:
         return 200, {**access, "expires_in": 3600, "expiration": now + 3600}
 
     def _accept(self, payload: dict[str, Any]) -> tuple[int, Any]:
+        within = payload.get("session_id")
+        if within is not None and not self.sessions[within].accepting:
+            return 409, {"errors": [{"code": 409, "message": "the session is closed"}]}
         with self.lock:
             job = RemoteJob(f"job-{len(self.jobs):04d}", payload)
             self.jobs[job.id] = job
         return 200, {"id": job.id, "backend": payload.get("backend")}
+
+    def _opened(self, payload: dict[str, Any]) -> tuple[int, Any]:
+        with self.lock:
+            session = RemoteSession(f"session-{len(self.sessions)}", payload)
+            self.sessions[session.id] = session
+        return 200, {"id": session.id}
+
+    def _session(self, method: str, name: str) -> tuple[int, Any]:
+        """Details; PATCH lets no more jobs in, DELETE cancels those in it too. The clock stands at 4.5 s."""
+        if name not in self.sessions:
+            return 404, {"errors": [{"code": 404, "message": "no such session"}]}
+        session = self.sessions[name]
+        session.accepting = session.accepting and method == "GET"
+        if method == "DELETE":
+            for job in [job for job in self.jobs.values() if job.payload.get("session_id") == name]:
+                self._cancelled(job.id)
+        known = {"id": name, "backend_name": session.payload["backend"], "mode": session.payload["mode"]}
+        state = "open" if session.accepting else "closed"
+        return 200, {**known, "state": state, "accepting_jobs": session.accepting, "elapsed_time": 4.5}
 
     def _tagged(self, tags: list[str]) -> list[RemoteJob]:
         with self.lock:

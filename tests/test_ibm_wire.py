@@ -16,12 +16,11 @@ from circuits import Circuit, Input, Op, X, Z
 
 pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not installed")
 
-from platform_account import CANARY, DEVICE, account, devices, execute
+from platform_account import CANARY, DEVICE, account, devices, execute, hurry
 
 from backends.ibm import IBM
 from backends.ibm.service import ServiceError
 from backends.ibm.transports import reach
-from backends.ledger.backoff import Backoff
 from backends.ledger.courier import JobFailed
 
 CIRCUIT = Circuit(2, (Op("ry", (0,), (Input(0),)), Op("cx", (0, 1))))
@@ -32,7 +31,7 @@ JOBS = "/api/v1/jobs"
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
-    monkeypatch.setattr("backends.ledger.courier.Backoff", lambda **_: Backoff(first=0.01, longest=0.05))
+    hurry(monkeypatch)
     return tmp_path / "ledger.sqlite3"
 
 

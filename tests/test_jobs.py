@@ -14,7 +14,7 @@ from circuits import Circuit, Input, Op, Z
 
 pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not installed")
 
-from platform_account import CANARY, DEVICE, account, devices, execute
+from platform_account import CANARY, DEVICE, account, devices, execute, hurry
 from standin import Fault, StandIn
 
 from backends.ibm import IBM
@@ -26,6 +26,7 @@ ASKED = (Circuit(1, (Op("ry", (0,), (Input(0),)),)), torch.tensor([[0.4]]), None
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
+    hurry(monkeypatch)
     return open_ledger()
 
 

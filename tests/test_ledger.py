@@ -82,6 +82,40 @@ def test_what_cannot_be_found_is_asked_about(ledger: Ledger) -> None:
     assert (service.sent, courier.follow(job.tag).state) == (2, "done")
 
 
+def test_a_search_keeps_no_other_job_waiting(ledger: Ledger) -> None:
+    """The second's answer is lost for good: the others are fetched at once, and it is asked about in the end."""
+    began = ledger.clock.steady()
+    ended: list[float] = []
+
+    class Noting(Service):
+        def result(self, job: Job) -> bytes:
+            ended.append(ledger.clock.steady() - began)
+            return super().result(job)
+
+    service = Noting([None, AnswerLost("dropped"), None], accepts_lost=False)
+    with pytest.raises(Undecided) as caught:
+        carry(ledger, service).deliver([asks(0), asks(1), asks(2)], 60)
+    assert caught.value.__notes__ == ["2 of 3 results are kept in the ledger."]
+    assert len(ended) == 2
+    assert max(ended) < 5
+    assert ledger.clock.steady() - began >= SEARCH_SECONDS
+
+
+def test_without_waiting_one_looks_once(ledger: Ledger) -> None:
+    service = Service([AnswerLost("dropped")], accepts_lost=False)
+    courier, began = carry(ledger, service), ledger.clock.steady()
+    (job,) = ledger.record([asks()], 60)
+    assert courier.follow(job.tag, wait=False).state == "uncertain"
+    assert ledger.job(job.tag).lookups == 1
+    assert courier.follow(job.tag, wait=False).lookups == 2
+    service.submissions = [Unreachable("no network")]
+    (other,) = ledger.record([asks(1)], 60)
+    with pytest.raises(Unreachable):
+        courier.follow(other.tag, wait=False)
+    assert ledger.clock.steady() - began < 5  # nothing was slept through
+    assert service.sent == 2
+
+
 def test_consent_looks_once_more(ledger: Ledger) -> None:
     """The first one turns up after ten minutes: it is adopted, and nothing is sent again."""
     service = Service([AnswerLost("slow")], accepts_lost=False)
