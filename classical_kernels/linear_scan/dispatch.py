@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from classical_kernels.linear_scan.cpu import scan_channels
+from classical_kernels.linear_scan.cuda import scan_channels
 from classical_kernels.linear_scan.inputs import checked_inputs
 from classical_kernels.linear_scan.reference import scan_reference
 from classical_kernels.packing import step_marks
@@ -30,8 +30,8 @@ def scan(
 
     Shapes: a, b and h (batch, seq, *channels) with one channel axis or more; h0 and h_last (batch, *channels); h0 None
     means zeros; resets and mask (batch, seq), bool. No axis needs to be contiguous, and batch and seq may be 0 (with
-    seq 0, `h_last` is h0). Feeding `h_last` to the next call continues the sequence: pieces of a sequence give, bit for
-    bit, what the whole gives.
+    seq 0, `h_last` is h0). Feeding `h_last` to the next call continues the sequence: pieces of a sequence give what the
+    whole gives, on the CPU bit for bit.
 
     Precision: float32, float64, complex64 and complex128 run as they are. bfloat16 and float16 are read and written as
     such, without a wider copy, while the state runs in float32: each h is rounded once, and `h_last` stays float32, so
@@ -39,12 +39,16 @@ def scan(
     same holds under `torch.autocast`, where a, b and h0 may also differ in dtype: h takes the wider dtype of a and b.
 
     Devices: on the CPU a compiled kernel (compiled at the first call for each dtype, then kept on disk), with
-    gradients for a, b and h0 and support for `torch.compile(fullgraph=True)`; on every other device the Python loop
-    `scan_reference`. Higher derivatives need `scan_reference` everywhere. `scan_step` is one step without the sequence.
+    gradients for a, b and h0 and support for `torch.compile(fullgraph=True)`; on CUDA the same by Triton kernels (the
+    extra `triton`), step by step or by tiles of steps as `classical_kernels.linear_scan.cuda.plan` says; on every other
+    device the Python loop `scan_reference`. A tile multiplies up to 64 successive values of a: where that product
+    overflows, states may become NaN which step by step would not. Higher derivatives need `scan_reference` everywhere.
+    `scan_step` is one step without the sequence.
 
     Raises TypeError for what is no tensor and for unequal or integer dtypes, ValueError for unequal shapes or devices,
-    NotImplementedError when a gradient computed by the compiled kernel is differentiated again. Cost: O(batch seq
-    channels), 3 memory accesses an element forward and 5 backward (`classical_kernels.costs.scan_cost`).
+    ImportError for CUDA tensors where Triton is missing, NotImplementedError when a gradient computed by a compiled
+    kernel is differentiated again. Cost: O(batch seq channels), 3 memory accesses an element forward and 5 backward
+    (`classical_kernels.costs.scan_cost`).
 
     >>> import torch
     >>> a, b = torch.full((1, 3, 1), 0.5), torch.ones(1, 3, 1)
@@ -54,7 +58,7 @@ def scan(
     >>> scan(a, b, reverse=True)[0].flatten().tolist()
     [1.75, 1.5, 1.0]
     """
-    if isinstance(a, Tensor) and a.device.type != "cpu":
+    if isinstance(a, Tensor) and a.device.type not in ("cpu", "cuda"):
         return scan_reference(a, b, h0, reverse, resets, mask)
     a, b, h0 = checked_inputs(a, b, h0)
     marks = step_marks(a, resets, mask)

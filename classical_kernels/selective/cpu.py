@@ -20,6 +20,8 @@ from classical_kernels.selective.kernels import CHUNK, GROUP, backward_groups, f
 from classical_kernels.threads import run_blocks, thread_count
 
 _WIDTH = 128  # channels of a block: measured, best for 16 to 256 states; narrower loops cost more than the caches save
+CHUNKS = {"cpu": int(CHUNK), "cuda": 16}
+"""Steps from one state kept for the gradient to the next, by device: what a cache or the registers of a thread hold."""
 
 
 @torch.library.custom_op("classical_kernels::selective_scan", mutates_args=(), device_types="cpu")
@@ -48,7 +50,7 @@ def selective_scan_fused(
     [1.0, 2.0]
     """
     y, h_last = fresh(u.shape, u.dtype), fresh(h0.shape, h0.dtype)
-    saved = fresh(_saved_shape(u, h0, save), u.dtype)
+    saved = fresh(saved_shape(u, h0, CHUNKS["cpu"] if save else None), u.dtype)
     _run(forward_groups, u, h0, held, u, delta, A, B, C, D, z, marks, h0, y, h_last, saved)
     return y, h_last, saved
 
@@ -67,7 +69,8 @@ def _(
     held: bool,  # noqa: ARG001 (the operator's signature)
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (u.new_empty(u.shape), h0.new_empty(h0.shape), u.new_empty(_saved_shape(u, h0, save)))
+    chunk = CHUNKS["cuda" if u.device.type == "cuda" else "cpu"] if save else None
+    return u.new_empty(u.shape), h0.new_empty(h0.shape), u.new_empty(saved_shape(u, h0, chunk))
 
 
 @torch.library.custom_op("classical_kernels::selective_scan_backward", mutates_args=(), device_types="cpu")
@@ -142,8 +145,13 @@ def _run(kernel: Callable[..., None], u: Tensor, h0: Tensor, held: bool, *operan
     )
 
 
-def _saved_shape(u: Tensor, h0: Tensor, save: bool) -> tuple[int, ...]:
-    return (u.shape[0], -(-u.shape[1] // int(CHUNK)) if save else 0, *h0.shape[1:])
+def saved_shape(u: Tensor, h0: Tensor, chunk: int | None) -> tuple[int, ...]:
+    """The shape (R, K, N, D) of the states before chunks of `chunk` steps; no chunk for None.
+
+    >>> saved_shape(torch.ones(2, 33, 4), torch.ones(2, 16, 4), 32)
+    (2, 2, 16, 4)
+    """
+    return (u.shape[0], 0 if chunk is None else -(-u.shape[1] // chunk), *h0.shape[1:])
 
 
 def _sizes(u: Tensor, h0: Tensor) -> tuple[tuple[np.uintp, ...], int]:

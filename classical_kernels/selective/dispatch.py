@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from classical_kernels.packing import step_marks
-from classical_kernels.selective.cpu import selective_scan_fused
+from classical_kernels.selective.cuda import selective_scan_fused
 from classical_kernels.selective.inputs import checked_inputs
 from classical_kernels.selective.reference import advance, selective_scan_reference
 
@@ -39,23 +39,26 @@ def selective_scan(
     needs to be contiguous; any may be empty. Feeding `h_last` to the next call continues the sequence.
 
     Precision: float64, if all operands are; otherwise all are cast to float32 (bfloat16, float16 and autocast
-    included), y is cast back to the dtype of u, and `h_last` stays float32. Exponentials are within 1.5 units in the
-    last place.
+    included), y is cast back to the dtype of u, and `h_last` stays float32. On the CPU exponentials are within 1.5
+    units in the last place.
 
     On the CPU a compiled kernel, which never holds (batch, seq, channels, states): for the gradient it keeps the states
     of every 32nd step and computes the others again. First derivatives for all operands and for `h_last`;
-    `torch.compile(fullgraph=True)` is supported. On every other device the loop `selective_scan_reference`.
+    `torch.compile(fullgraph=True)` is supported. On CUDA the same by Triton kernels (the extra `triton`), which keep
+    the states of every 16th step and are compiled for each number of channels and of states. On every other device the
+    loop `selective_scan_reference`.
 
-    Raises TypeError for dtypes and what is no tensor, ValueError for shapes, devices and discretizations,
-    NotImplementedError when a compiled gradient is differentiated again. Cost: O(batch seq channels states), see
-    `classical_kernels.costs.selective_scan_cost`. Source: Gu and Dao 2023, arXiv:2312.00752, equations 2a, 2b and 4.
+    Raises TypeError for dtypes and what is no tensor, ValueError for shapes, devices and discretizations, ImportError
+    for CUDA tensors where Triton is missing, NotImplementedError when a compiled gradient is differentiated again.
+    Cost: O(batch seq channels states), see `classical_kernels.costs.selective_scan_cost`. Source: Gu and Dao 2023,
+    arXiv:2312.00752, equations 2a, 2b and 4.
 
     >>> ones = torch.ones(1, 2, 1)
     >>> y, h_last = selective_scan(ones, ones, torch.zeros(1, 1), ones, ones, D=torch.ones(1))
     >>> y.flatten().tolist(), h_last.flatten().tolist()
     ([2.0, 3.0], [2.0])
     """
-    if isinstance(u, Tensor) and u.device.type != "cpu":
+    if isinstance(u, Tensor) and u.device.type not in ("cpu", "cuda"):
         return selective_scan_reference(u, delta, A, B, C, D, h0, z, discretization, resets, mask)
     inputs = checked_inputs(u, delta, A, B, C, D, h0, z, discretization, mask)
     marks = step_marks(u, resets, None)
