@@ -1,0 +1,374 @@
+"""Attention replaced by blocks: one model in parts, padded and saved; distilled; refused where it leaks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import causality
+import leaky
+import pytest
+import torch
+from command_line import ok, qlm
+from safetensors.torch import load_file, save_file
+from small_blocks import SMALL
+from tiny_runs import python_docs
+from torch.nn import functional
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from qlm.console import quiet_transformers
+from qlm.conversion import (
+    Causality,
+    Conversion,
+    ConvertedConfig,
+    ConvertedForCausalLM,
+    LeakError,
+    convert,
+    measure_causality,
+    replace_attention,
+)
+from qlm.conversion.distil import ConversionRecipe, align, alignment_errors, distillation_loss, learn
+from qlm.conversion.run import RECORD
+from qlm.conversion.text import TokenText, read_tokens, score
+from qlm.registry import BLOCKS
+from qlm.tokenizer import EOS_ID, PAD_ID, VOCAB_SIZE, ByteTokenizer
+
+VOCAB = 31
+SIZE: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "num_hidden_layers": 3,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+ORIGINALS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 4}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"attn_implementation": "eager"}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
+}
+CLOSE = 2e-5  # of logits around 3 from models that norm in float32 whatever their precision
+
+
+def original(name: str = "llama", **changes: Any) -> PreTrainedModel:
+    """A small model with weights far from zero, so that every part of it matters."""
+    torch.manual_seed(0)
+    model, config, own = ORIGINALS[name]
+    return spread(model(config(vocab_size=VOCAB, **{**SIZE, **own, **changes})).eval())
+
+
+def spread(model: Any) -> Any:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def converted(name: str = "llama", kind: str = "harmonic", layers: list[int] | None = None) -> Any:
+    return spread(replace_attention(original(name), {"kind": kind, **SMALL.get(kind, {})}, layers))
+
+
+def tokens(length: int = 9) -> torch.Tensor:
+    return torch.randint(3, VOCAB, (2, length), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "layers"),
+    [
+        ("llama", "harmonic", None),
+        ("llama", "mamba", [1]),
+        ("mistral", "rotational", None),
+        ("mistral", "harmonic", [0, 2]),
+        ("qwen2", "mamba", None),
+        ("qwen2", "rotational", [0]),
+        ("qwen3", "harmonic", [1, 2]),
+    ],
+)
+def test_converted_model_is_one_model_whole_in_parts_padded_and_saved(
+    name: str, kind: str, layers: list[int] | None, tmp_path: Path
+) -> None:
+    model, ids = converted(name, kind, layers), tokens()
+    with torch.no_grad():
+        whole = model(ids, use_cache=False).logits
+        for sizes in ((4,), (1, 1, 3)):
+            assert float((causality.in_parts(model, sizes)(ids) - whole).abs().max()) < CLOSE
+        padded = functional.pad(ids, (3, 0))
+        mask = functional.pad(torch.ones_like(ids), (3, 0))
+        for filled in (padded, padded + 5 * (1 - mask)):
+            read = model(filled, attention_mask=mask, use_cache=False).logits[:, 3:]
+            assert float((read - whole).abs().max()) < CLOSE
+        behind = model(functional.pad(ids, (0, 2)), attention_mask=mask.flip(1)[:, :11]).logits[:, :9]
+        assert float((behind - whole).abs().max()) < CLOSE
+        assert float((model(inputs_embeds=model.get_input_embeddings()(ids)).logits - whole).abs().max()) == 0
+    told = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
+    said = model.generate(ids, attention_mask=torch.ones_like(ids), **told)
+    assert said.equal(model.generate(ids, attention_mask=torch.ones_like(ids), use_cache=False, **told))
+    assert said[:, 9:].equal(model.generate(padded, attention_mask=mask, **told)[:, 12:])
+    beams = {**told, "num_beams": 3, "attention_mask": torch.ones_like(ids)}
+    assert model.generate(ids, **beams).equal(model.generate(ids, use_cache=False, **beams))
+    with quiet_transformers():
+        model.save_pretrained(tmp_path)
+        loaded = ConvertedForCausalLM.from_pretrained(tmp_path)
+    assert loaded.config.layers == ([0, 1, 2] if layers is None else layers)
+    assert loaded(ids, use_cache=False).logits.equal(model(ids, use_cache=False).logits)
+    gate = measure_causality(model, length=12)
+    assert gate.holds
+    assert gate.reach > 1e-3
+    exact = model.double()
+    assert causality.leak_to_earlier(causality.in_parts(exact, (4,)), ids, VOCAB) < causality.TOLERANCE
+    assert causality.leak_between_rows(causality.whole(exact), ids, VOCAB) < CLOSE
+
+
+@pytest.mark.parametrize("kind", ["harmonic", "mamba", "rotational"])
+def test_silent_blocks_leave_what_the_original_is_without_its_attention(kind: str) -> None:
+    teacher: Any = original()
+    student: Any = replace_attention(teacher, {"kind": kind, **SMALL.get(kind, {})}, [0, 2])
+    with torch.no_grad():
+        for index in (0, 2):
+            torch.nn.init.zeros_(student.mixers()[index].block.out.weight)
+            torch.nn.init.zeros_(teacher.model.layers[index].self_attn.o_proj.weight)
+    assert student(tokens()).logits.equal(teacher(tokens()).logits)
+
+
+def test_state_is_constant_where_no_attention_is_left() -> None:
+    cached = {}
+    for layers in (None, [0, 2]):
+        model = converted(layers=layers)
+        caches = [model(tokens(length), use_cache=True).past_key_values for length in (5, 50)]
+        assert [cache.get_seq_length() for cache in caches] == [5, 50]
+        cached[str(layers)] = [cache.n_bytes() for cache in caches]
+    state = 2 * 4 * (3 + 3) * 16  # rows, bytes of a number, levels and taps, width: of each layer
+    assert cached["None"] == [3 * state, 3 * state]
+    assert cached["[0, 2]"] == [2 * state + 2 * 4 * n * 2 * 8 for n in (5, 50)]  # one head of width 8, keys and values
+
+
+def test_fresh_blocks_start_as_they_do_elsewhere_and_draw_nothing_anew() -> None:
+    decays = replace_attention(original(), layers=[1]).mixers()[1].block.get_submodule("decay")
+    bias: Any = decays.bias
+    taus = -1 / torch.sigmoid(bias.detach()).log()
+    assert torch.allclose(taus.unflatten(0, (3, -1)), torch.tensor([[4.0], [32.0], [128.0]]), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def taught() -> tuple[LlamaForCausalLM, TokenText, TokenText]:
+    """A teacher of bytes that has learned something, and its text."""
+    corpus = python_docs()
+    train = read_tokens(corpus.train, ByteTokenizer(), VOCAB_SIZE)
+    valid = read_tokens(corpus.valid[:3000].decode("utf-8", "ignore").encode(), ByteTokenizer(), VOCAB_SIZE)
+    torch.manual_seed(0)
+    special = {"pad_token_id": PAD_ID, "bos_token_id": EOS_ID, "eos_token_id": EOS_ID}
+    size = {**SIZE, **special, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    teacher = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, **size))
+    learn(teacher, train, RECIPE, 250, 1e-2)
+    teacher.eval()
+    return teacher, train, valid
+
+
+RECIPE = ConversionRecipe(align_steps=60, distil_steps=20, batch_size=8, context=32, align_rate=1e-2, distil_rate=5e-3)
+
+
+def test_each_stage_is_worth_its_steps(taught: tuple[LlamaForCausalLM, TokenText, TokenText]) -> None:
+    teacher, train, valid = taught
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    random, heard = torch.get_rng_state(), []
+    made = convert(teacher, train, valid, RECIPE, told=lambda *said: heard.append(said))
+    assert torch.get_rng_state().equal(random)
+    assert all(tensor.equal(before[name]) for name, tensor in teacher.state_dict().items())
+    assert [said[:2] for said in heard] == [("align", k + 1) for k in range(60)] + [
+        ("distil", k + 1) for k in range(20)
+    ]
+    bits = {stage: found.bits_per_byte for stage, found in made.scores.items()}
+    assert bits["teacher"] < bits["aligned"] - 0.02 < bits["replaced"] - 0.2
+    assert bits["distilled"] < bits["aligned"] - 0.02
+    assert all(after < 0.8 * fresh for fresh, after in made.errors.values())
+    twin = replace_attention(LlamaForCausalLM(teacher.config))
+    learn(twin, train, RECIPE, 80, RECIPE.distil_rate)
+    assert bits["distilled"] < score(twin, valid, 32).bits_per_byte - 0.1
+    assert made.causality.holds
+
+
+def test_alignment_trains_blocks_alone_and_its_error_is_the_relative_one(
+    taught: tuple[LlamaForCausalLM, TokenText, TokenText],
+) -> None:
+    teacher, train, _ = taught
+    student: Any = replace_attention(teacher, layers=[1])
+    around = {name: tensor.clone() for name, tensor in student.state_dict().items() if ".block." not in name}
+    align(student, teacher, train, ConversionRecipe(align_steps=2, batch_size=2, context=8))
+    assert all(tensor.equal(around[name]) for name, tensor in student.state_dict().items() if name in around)
+    torch.nn.init.zeros_(student.mixers()[1].block.out.weight)
+    ids = train.windows(2, 16, torch.Generator())
+    with torch.no_grad():
+        assert {index: float(error) for index, error in alignment_errors(student, teacher, ids).items()} == {1: 1.0}
+
+
+def test_loss_of_distillation_is_its_formula() -> None:
+    draws = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(2, 2, 5, 7, generator=draws, dtype=torch.float64)
+    ids = torch.randint(7, (2, 5), generator=draws)
+    p, q, plain = (target / 3).softmax(-1), (logits / 3).softmax(-1), logits.softmax(-1)
+    soft = 9 * (p * (p / q).log()).sum(-1).mean()
+    hard = -torch.stack([plain[b, t, ids[b, t + 1]].log() for b in range(2) for t in range(4)]).mean()
+    found = distillation_loss(logits, target, ids, ConversionRecipe(temperature=3.0, soft_share=0.25))
+    assert float(found) == pytest.approx(float(0.25 * soft + 0.75 * hard), rel=1e-6)
+
+
+def test_score_counts_every_token_once(taught: tuple[LlamaForCausalLM, TokenText, TokenText]) -> None:
+    teacher, _, valid = taught
+    for length in (2, 31, 32, 33, 64):
+        ids = valid.ids[:length]
+        nats = 0.0
+        for t in range(1, length):
+            first = (t - 1) // 31 * 31
+            logits = teacher(ids[None, first:t]).logits.detach()[0, -1]
+            nats -= float(logits.log_softmax(-1)[ids[t]])
+        found = score(teacher, TokenText(ids, length - 1), 32)
+        assert found.bits_per_byte == pytest.approx(nats / 0.6931471805599453 / (length - 1), rel=1e-5)
+        assert found.perplexity == pytest.approx(2**found.bits_per_byte, rel=1e-9)
+
+
+@pytest.mark.parametrize("reads", ["next", "mean"])
+def test_what_leaks_is_measured_and_refused(
+    reads: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taught: tuple[LlamaForCausalLM, TokenText, TokenText]
+) -> None:
+    monkeypatch.setitem(BLOCKS, "leaky", f"{leaky.__name__}:Leaky")
+    entry = {"kind": "leaky", "reads": reads}
+    student = replace_attention(original(), entry, [1])
+    gate = measure_causality(student, length=8)
+    assert min(gate.by_value, gate.by_gradient) > 1e-3
+    with pytest.raises(LeakError, match="no later token changes"):
+        convert(*taught, RECIPE, entry)
+    found = Conversion(student, {}, {}, gate)
+    with pytest.raises(LeakError):
+        found.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_gate_takes_what_is_no_number_for_a_leak() -> None:
+    student: Any = converted()
+    torch.nn.init.constant_(student.base.lm_head.weight, float("nan"))
+    assert not measure_causality(student, length=4).holds
+    assert not Causality(0.0, 1e-9, 1.0, 4).holds
+
+
+def test_input_that_cannot_be_right_is_refused() -> None:
+    model, ids = converted(layers=[1]), tokens()
+    with pytest.raises(ValueError, match="positions that count up"):
+        model(ids, position_ids=torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]))
+    with pytest.raises(ValueError, match="attention_mask expects shape"):
+        model(ids, attention_mask=torch.ones(2, 1, 9, 9))
+    with pytest.raises(TypeError, match="expects a ConvertedCache, got DynamicCache"):
+        model(ids, past_key_values=DynamicCache())
+    other = converted()(ids, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match=r"states at \[1\], got 3 layers with states at \[0, 1, 2\]"):
+        model(ids, past_key_values=other)
+    with pytest.raises(ValueError, match="expects to go forward"):
+        other.crop(-1)
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        model()
+    base = {"model_type": "llama", **SIZE}
+    for changes, said in (
+        ({"base": {**base, "model_type": "gpt2"}}, "a model of Llama's layout .*, got 'gpt2'"),
+        ({"layers": [0, 3]}, r"layers expect different numbers from 0 to 2, at least one, got \[0, 3\]"),
+        ({"layers": []}, "at least one"),
+        ({"block": {"kind": "vqc_experts"}}, "a block without a circuit, got 'vqc_experts'"),
+        ({"block": {"kind": "harmonik"}}, "did you mean"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ConvertedConfig(**{"base": base, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, taught: tuple[LlamaForCausalLM, TokenText, TokenText]) -> Path:
+    path = tmp_path_factory.mktemp("original")
+    with quiet_transformers():
+        taught[0].save_pretrained(path)
+        ByteTokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("story")
+    for name, text in (("train", python_docs().train), ("valid", python_docs().valid), ("test", python_docs().test)):
+        (path / f"{name}.txt").write_text(text[:3000].decode("utf-8", "ignore"))
+    return path
+
+
+def test_command_converts_tells_and_saves(folder: Path, story: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ("--align-steps", 2, "--distil-steps", 3, "--batch-size", 2, "--context", 32, "--data", story)
+    told = ok("convert", folder, "--out", out, "--block", "mamba", "--layers", "1", *flags)
+    assert "after distillation" in told
+    assert "causal: the future's effect" in told
+    record = json.loads((out / RECORD).read_text())
+    assert f"{record['scores']['distilled']['bits_per_byte']:.4f}" in told
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        ("config.json", RECORD, "generation_config.json", "model.safetensors", "tokenizer_config.json")
+    )
+    with quiet_transformers():
+        model = ConvertedForCausalLM.from_pretrained(out)
+    assert (model.config.layers, model.config.block["kind"]) == ([1], "mamba")
+    text = read_tokens((story / "valid.txt").read_bytes(), ByteTokenizer(), VOCAB_SIZE)
+    assert score(model, text, 32).bits_per_byte == pytest.approx(record["scores"]["distilled"]["bits_per_byte"])
+    again = qlm("convert", folder, "--out", out)
+    assert again.exit_code == 2
+    assert "a new or empty folder" in again.stderr
+
+
+def test_command_refuses_in_one_sentence(
+    folder: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BLOCKS, "leaky", f"{leaky.__name__}:Leaky")
+    gpt2, pickled, bare = (tmp_path / name for name in ("gpt2", "pickled", "bare"))
+    for path in (gpt2, pickled, bare):
+        path.mkdir()
+        for file in folder.iterdir():
+            (path / file.name).write_bytes(file.read_bytes())
+    (gpt2 / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (pickled / "extra.bin").write_bytes(b"")
+    (bare / "tokenizer_config.json").unlink()
+    out = tmp_path / "out"
+    for given, said in (
+        ((folder, "--block", "leaky", "--data", story), "a language model expects logits that no later token changes"),
+        ((gpt2,), "a model of Llama's layout (llama, mistral, qwen2, qwen3), got 'gpt2'"),
+        ((pickled,), "safetensors and JSON alone, got extra.bin"),
+        ((bare,), "a tokenizer beside the model"),
+        ((tmp_path / "nowhere",), "which is no folder"),
+        ((folder, "--layers", "one"), "--layers expects all, or numbers with commas"),
+        ((folder, "--layers", "7", "--data", story), "layers expect different numbers from 0 to 1"),
+        ((folder, "--align-steps", "-1"), "align_steps of at least 0"),
+    ):
+        result = qlm("convert", *given, "--out", out, *(() if "--align-steps" in given else ("--align-steps", 0)))
+        assert result.exit_code == 2, result.stdout
+        assert said in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert not out.exists()
+
+
+def test_damaged_conversion_is_refused(tmp_path: Path, folder: Path) -> None:
+    with quiet_transformers():
+        converted().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    tensors = load_file(weights)
+    dropped = "base.model.layers.1.self_attn.block.out.weight"
+    save_file({name: tensor for name, tensor in tensors.items() if name != dropped}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"lacks tensor '{dropped}'"):
+        ConvertedForCausalLM.from_pretrained(tmp_path)
+    (tmp_path / "training.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"got training\.pt"):
+        ConvertedForCausalLM.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="of model_type 'qlm_converted', got 'llama'"):
+        ConvertedForCausalLM.from_pretrained(folder)
