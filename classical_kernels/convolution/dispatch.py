@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from classical_kernels.convolution.cpu import convolve
+from classical_kernels.convolution.cuda import convolve
 from classical_kernels.convolution.inputs import checked_inputs
 from classical_kernels.convolution.reference import causal_convolution_reference, last_inputs, steps_since
 
@@ -25,19 +25,20 @@ def causal_convolution(
     are; otherwise all are cast to float32 and y is cast back to the dtype of x; the state stays float32.
 
     On the CPU a compiled kernel, with first derivatives for all four operands and support for
-    `torch.compile(fullgraph=True)`; on every other device `causal_convolution_reference`. Raises TypeError and
-    ValueError for other operands, NotImplementedError when a compiled gradient is differentiated again. Cost: O(batch
-    seq channels taps), see `classical_kernels.costs.causal_convolution_cost`.
+    `torch.compile(fullgraph=True)`; on CUDA the same by Triton kernels (the extra `triton`); on every other device
+    `causal_convolution_reference`. Raises TypeError and ValueError for other operands, ImportError for CUDA tensors
+    where Triton is missing, NotImplementedError when a compiled gradient is differentiated again. Cost: O(batch seq
+    channels taps), see `classical_kernels.costs.causal_convolution_cost`.
 
     >>> y, state = causal_convolution(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[10.0, 1.0]]))
     >>> y.flatten().tolist(), state.flatten().tolist()
     ([1.0, 12.0, 23.0], [3.0])
     """
-    if isinstance(x, Tensor) and x.device.type != "cpu":
+    if isinstance(x, Tensor) and x.device.type not in ("cpu", "cuda"):
         return causal_convolution_reference(x, weight, bias, state, resets)
     inputs = checked_inputs(x, weight, bias, state, resets)
     taps = weight.shape[1]
-    since = torch.empty(0, dtype=torch.int64) if resets is None or not resets.shape[1] else steps_since(resets)
+    since = torch.empty(0, dtype=torch.int64, device=x.device) if resets is None or not resets.shape[1] else steps_since(resets)
     y = convolve(inputs.x, inputs.weight.mT, inputs.bias, inputs.state, since)
     short = inputs.x[:, max(0, x.shape[1] - (taps - 1)) :]
     return y.to(x.dtype), last_inputs(torch.cat((inputs.state, short), 1), taps, resets)
