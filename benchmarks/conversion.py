@@ -104,7 +104,7 @@ def rows_of(kind: str, seed: int, train: TokenText, valid: TokenText, arguments:
     rows["original, as many steps more"] = taught(teacher, recipe.distil_rate)
     print(
         f"{kind}, seed {seed}: the original took {seconds:.0f} s; the future changes logits by {gate.by_value:.0e}, "
-        f"with gradients of {gate.by_gradient:.0e}; a text leaves {state[0]:,} bytes, one {LONGER} x as long {state[1]:,}",
+        f"with gradients of {gate.by_gradient:.0e}; a text leaves {state[0]:,} bytes, a longer one {state[1]:,}",
         flush=True,
     )
     return rows
@@ -112,9 +112,9 @@ def rows_of(kind: str, seed: int, train: TokenText, valid: TokenText, arguments:
 
 def original(width: int) -> LlamaForCausalLM:
     """A Llama of bytes with random weights."""
-    special = {"pad_token_id": PAD_ID, "bos_token_id": EOS_ID, "eos_token_id": EOS_ID}
-    size = {"hidden_size": width, "intermediate_size": 8 * width // 3, "num_attention_heads": 4, "num_hidden_layers": 3}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, **size, **special))
+    special: dict[str, Any] = {"pad_token_id": PAD_ID, "bos_token_id": EOS_ID, "eos_token_id": EOS_ID}
+    shape: dict[str, Any] = {"hidden_size": width, "intermediate_size": 8 * width // 3, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB_SIZE, num_hidden_layers=3, **shape, **special))
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ from tiny_runs import python_docs
 from torch.nn import functional
 from transformers import (
     DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -278,6 +280,11 @@ def test_input_that_cannot_be_right_is_refused() -> None:
         other.crop(-1)
     with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
         model()
+    headless: Any = original()
+    with pytest.raises(TypeError, match="expects a LlamaForCausalLM, got a LlamaModel"):
+        replace_attention(headless.model)
+    with pytest.raises(ValueError, match="got 'gpt2' as the model_type"):
+        replace_attention(GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=8, n_layer=1, n_head=1)))
     base = {"model_type": "llama", **SIZE}
     for changes, said in (
         ({"base": {**base, "model_type": "gpt2"}}, "a model of Llama's layout .*, got 'gpt2'"),

@@ -63,9 +63,8 @@ class ConvertedForCausalLM(PreTrainedModel, GenerationMixin):
 
     ``base`` is the original with ``BlockMixer`` in its ``self_attn``. ``generate()`` carries a ``ConvertedCache``:
     where every layer was replaced a step takes the same time and memory at any length; attention that is left keeps
-    keys and values. Padding masks (b, past + l) act as in the original: padding is read by no
-    real token. Positions are read by attention alone; ones that start anew within a row, which mark packed texts, are
-    refused.
+    keys and values. Padding masks (b, past + l) act as in the original: padding is read by no real token. Positions are
+    read by attention alone; ones that start anew within a row, which mark packed texts, are refused.
 
     >>> config = ConvertedConfig(base={"model_type": "llama", "vocab_size": 11, "hidden_size": 8,
     ...     "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2}, layers=[0])
@@ -179,7 +178,7 @@ def replace_attention(
 ) -> ConvertedForCausalLM:
     """Return a copy of a model with fresh blocks (harmonic by default) in place of attention, in its dtype and device.
 
-    Raises ValueError for a model of another layout, and as ``ConvertedConfig`` does.
+    Raises ValueError for a model of another layout, and as ``ConvertedConfig`` does; TypeError for one without a head.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM
     >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_attention_heads=2,
@@ -190,6 +189,9 @@ def replace_attention(
     base = deepcopy(teacher.config)
     base.name_or_path = ""  # where the original lay on this machine says nothing on another
     config = ConvertedConfig(base=base, block=block, layers=layers)
+    expected = ARCHITECTURES[teacher.config.model_type]
+    if type(teacher).__name__ != expected:
+        raise TypeError(f"a conversion expects a {expected}, got a {type(teacher).__name__}; pass the causal model.")
     student = ConvertedForCausalLM(config)
     missing = student.base.load_state_dict(teacher.state_dict(), strict=False).missing_keys
     assert all(".self_attn.block." in name for name in missing), missing
@@ -215,7 +217,7 @@ def _check_cache(cache: Any, replaced: list[int], n_layers: int) -> None:
 
 def _refuse_packed(position_ids: Tensor) -> None:
     """Packed texts are told by their positions; a recurrence would carry the one's state into the other."""
-    if bool((position_ids.diff(dim=-1) != 1).any()):
+    if not torch.compiler.is_compiling() and bool((position_ids.diff(dim=-1) != 1).any()):  # a graph sees no values
         raise ValueError(
             "a converted model expects positions that count up by one in each row, got some that do not; give each "
             "text a row of its own, with an attention_mask."
