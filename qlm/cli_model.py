@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from qlm.data import Corpus
     from qlm.modeling import QLMForCausalLM
+    from qlm.ordered import OrderedCorpus
     from qlm.runs import RunRecord
 
 ModelOption = Annotated[Path, typer.Option(help="The folder of a trained model.")]
@@ -43,14 +45,14 @@ def evaluate(
     from rich.console import Console
 
     from qlm.cli_train import evaluation_table
-    from qlm.data import load_corpus
     from qlm.encoders import load_encoder
-    from qlm.evaluation import CONTEXT, evaluate_model
+    from qlm.evaluation import CALIBRATION, CONTEXT, evaluate_model
 
     loaded = _load(model, backend)
-    corpus = load_corpus(_source(model) if data is None else data)
+    corpus = _corpus(model, data)
     context, encoder = context or CONTEXT, load_encoder(model)
-    measured = evaluate_model(loaded, corpus.split(split or "valid"), corpus.train, context, encoder=encoder)
+    calibration = bytes(corpus.train[:CALIBRATION])
+    measured = evaluate_model(loaded, corpus.split(split or "valid"), calibration, context, encoder=encoder)
     console = Console()
     console.print(evaluation_table(measured))
     console.print(f"{corpus.name}, {split or 'valid'}, SHA-256 {corpus.sha256[:16]}...", highlight=False)
@@ -62,7 +64,6 @@ def _evaluate_stream(model: Path, data: str | None, split: str | None, backend: 
 
     from qlm.cli_train import figures
     from qlm.console import progress_over
-    from qlm.data import load_corpus
     from qlm.encoders import load_encoder
     from qlm.streaming import stream_evaluate
     from qlm.text_pieces import read_chunks
@@ -75,7 +76,7 @@ def _evaluate_stream(model: Path, data: str | None, split: str | None, backend: 
         name, size = ("standard input", None) if data == "-" else (data, Path(data).stat().st_size)
         chunks = read_chunks(sys.stdin.buffer if data == "-" else data)
     else:
-        corpus = load_corpus(_source(model) if data is None else data)
+        corpus = _corpus(model, data)
         text = corpus.split(split or "valid")
         name, size, chunks = f"{corpus.name}, {split or 'valid'}", len(text), iter([bytes(text)])
     console = Console()
@@ -176,10 +177,14 @@ def _record(model: Path) -> "RunRecord | None":
     return RunFolder(model).record() if (model / MARKER).is_file() else None
 
 
-def _source(model: Path) -> str:
-    """The corpus that a model was trained on; python-docs where there is no record."""
+def _corpus(model: Path, data: str | None) -> "Corpus | OrderedCorpus":
+    """The corpus that was named, or the one a model was trained on; python-docs where there is no record."""
+    from qlm.cli_train import read_corpus
+
     record = _record(model)
-    return "python-docs" if record is None else record.data
+    if data is not None or record is None:
+        return read_corpus("python-docs" if data is None else data, 256, stateful=False)
+    return read_corpus(record.data, 256, stateful=bool(record.recipe.get("stateful")))
 
 
 def _recorded_seed(model: Path) -> int:

@@ -8,7 +8,9 @@ import typer
 
 if TYPE_CHECKING:
     from qlm.config import QLMConfig
+    from qlm.data import Corpus
     from qlm.evaluation import Evaluation
+    from qlm.ordered import OrderedCorpus
     from qlm.recipe import Plan
 
 DEFAULT_PRESET = "tiny-hybrid"
@@ -26,6 +28,9 @@ def train(
     context: Annotated[int | None, typer.Option(help="Tokens (bytes) a window.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data and routing.")] = None,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="Read the text in order and carry the state from step to step.")
+    ] = False,
     backend: Annotated[str, typer.Option(help="Where circuits run; see qlm backends.")] = "statevector",
     allow_qpu_seconds: Annotated[
         int | None, typer.Option(help="QPU seconds that the run may take in all; with --resume, the new total.")
@@ -46,6 +51,7 @@ def train(
         "context": context,
         "learning_rate": learning_rate,
         "seed": seed,
+        "stateful": stateful or None,
     }
     if resume:
         if preset or config or quantum:
@@ -106,24 +112,30 @@ def _read_keys(file: Path) -> dict[str, Any]:
 
 
 def _fresh(config: "QLMConfig", data: str, backend: str, changes: dict[str, Any]) -> "Plan":
-    from qlm.data import load_corpus
     from qlm.recipe import Plan, TrainingRecipe, with_changes
 
     recipe = with_changes(TrainingRecipe(), **changes)
-    return Plan(config, load_corpus(data, recipe.context), recipe, _absolute(data), backend)
+    return Plan(config, read_corpus(data, recipe.context, recipe.stateful), recipe, _absolute(data), backend)
 
 
 def _resumed(out: Path, data: str | None, backend: str, changes: dict[str, Any]) -> "Plan":
     """The recorded plan, with what the flags say in its place: a difference is refused when the folder is opened."""
     from qlm.checkpoint_files import read_config
-    from qlm.data import load_corpus
     from qlm.recipe import Plan, TrainingRecipe, with_changes
     from qlm.runs import RunFolder
 
     record = RunFolder(out).record()
     recipe = with_changes(TrainingRecipe(**record.recipe), **changes)
     source = record.data if data is None else _absolute(data)
-    return Plan(read_config(out), load_corpus(source, recipe.context), recipe, source, backend)
+    return Plan(read_config(out), read_corpus(source, recipe.context, recipe.stateful), recipe, source, backend)
+
+
+def read_corpus(source: str, context: int, stateful: bool) -> "Corpus | OrderedCorpus":
+    """Return a source's corpus, in its order for stateful training."""
+    from qlm.data import load_corpus
+    from qlm.ordered import load_ordered
+
+    return load_ordered(source, context) if stateful else load_corpus(source, context)
 
 
 def _absolute(data: str) -> str:

@@ -35,7 +35,7 @@ class TextEncoder(Protocol):
     @property
     def n_ids(self) -> int: ...
 
-    def encode(self, text: bytes) -> NDArray[np.integer]:
+    def encode(self, text: bytes | memoryview) -> NDArray[np.integer]:
         """Token ids (n,) of a whole text, the same however it is read: those of its pieces (``qlm.text_pieces``)."""
         ...
 
@@ -57,7 +57,7 @@ class ByteEncoder:
 
     start_id, pad_id, n_ids = EOS_ID, PAD_ID, VOCAB_SIZE
 
-    def encode(self, text: bytes) -> NDArray[np.integer]:
+    def encode(self, text: bytes | memoryview) -> NDArray[np.integer]:
         return np.frombuffer(text, np.uint8)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -87,7 +87,7 @@ class TokenizerEncoder:
         self.pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else start
         self.n_ids = max(len(tokenizer), VOCAB_SIZE)
 
-    def encode(self, text: bytes) -> NDArray[np.integer]:
+    def encode(self, text: bytes | memoryview) -> NDArray[np.integer]:
         pieces = [piece.decode("utf-8", "replace") for piece in cut_pieces([bytes(text)])]
         if not pieces:
             return np.zeros(0, np.uint32)

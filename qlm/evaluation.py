@@ -24,7 +24,7 @@ from qlm.modes import evaluating
 
 CONTEXT = 512
 BATCH_SIZE = 16
-_CALIBRATION = 16384
+CALIBRATION = 16384
 _GRADIENT_BATCH = 4096
 """Bytes of text for the mean of the circuit's output, and for its gradient."""
 
@@ -110,7 +110,7 @@ def evaluate_model(
     bits = passes.bits_per_byte(data)
     seconds = time.perf_counter() - started
     routed, executions = passes.routed / max(1, passes.tokens), passes.executions
-    part = calibration[:_CALIBRATION]
+    part = calibration[:CALIBRATION]
     return Evaluation(
         n_bytes=len(data),
         bits_per_byte=bits,

@@ -50,6 +50,8 @@ class _Interval:
 class Meter:
     """Watches a model through training steps; ``line`` returns the figures since the last one.
 
+    ``tokens_per_byte`` of the training text turns nats a token into bits per byte.
+
     ``executions`` counts the circuits of forward passes, two per token on the quantum path (features and entropy); a
     shift rule's own circuits come on top. ``seconds`` counts steps alone, without validation and saving; ``rate``
     (tokens per second) leaves out the first step too, in which kernels are compiled. The variance of a circuit's
@@ -57,8 +59,9 @@ class Meter:
     per layer.
     """
 
-    def __init__(self, model: QLMForCausalLM) -> None:
+    def __init__(self, model: QLMForCausalLM, tokens_per_byte: float = 1.0) -> None:
         self.model = model
+        self.tokens_per_byte = tokens_per_byte
         self.tokens = 0
         self.seconds = 0.0
         self.executions = 0
@@ -126,7 +129,7 @@ class Meter:
         return {
             "loss": loss,
             "cross_entropy": cross_entropy,
-            "bits_per_byte": cross_entropy / math.log(2),
+            "bits_per_byte": cross_entropy * self.tokens_per_byte / math.log(2),
             "tokens": self.tokens,
             "seconds": self.seconds,
             "tokens_per_second": interval.tokens / interval.seconds if interval.seconds else 0.0,

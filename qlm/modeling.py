@@ -134,12 +134,12 @@ def _build_head(config: QLMConfig, backend: Backend) -> Head:
     return cls(*shape, typed, backend) if cls.holds_circuit else cls(*shape, typed)  # pyright: ignore[reportCallIssue]
 
 
-def _share(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | float:
+def _share(asked: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor | float:
     """This call's part of a step's loss: Trainer sums, over accumulation steps and processes, losses that are each
     divided by the number of labels in all of them."""
     if num_items_in_batch is None:
         return 1.0
-    return (labels[:, 1:] != IGNORED).sum() / num_items_in_batch
+    return (asked != IGNORED).sum() / num_items_in_batch
 
 
 class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
@@ -239,5 +239,6 @@ class QLMForCausalLM(QLMPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
             if output.auxiliary_loss is not None:
-                loss = loss + _share(labels, kwargs.get("num_items_in_batch")) * output.auxiliary_loss
+                asked = kwargs.get("shift_labels", labels[:, 1:])
+                loss = loss + _share(asked, kwargs.get("num_items_in_batch")) * output.auxiliary_loss
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=output.past_key_values)

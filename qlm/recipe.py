@@ -8,6 +8,8 @@ from backends.base import Backend
 from backends.registry import open_backend
 from qlm.config import QLMConfig
 from qlm.data import Corpus
+from qlm.encoders import BYTES, ByteEncoder, TextEncoder
+from qlm.ordered import OrderedCorpus
 from qlm.runs import RunRecord
 
 
@@ -16,7 +18,9 @@ class TrainingRecipe:
     """How to train: AdamW (weight decay on matrices alone), linear warm-up, cosine down to a share of the rate.
 
     ``batch_size`` windows of ``context`` tokens a step; warm-up is at most a fifth of the steps; the gradient's norm is
-    clipped. ``validation_bytes`` of text are measured every ``validate_every`` steps.
+    clipped. ``validation_bytes`` of text are measured every ``validate_every`` steps. ``stateful``: each row of a batch
+    reads on where it stopped, with the state it had (``qlm.ordered_windows``). ``tokenizer`` as ``qlm.tokenizers``
+    takes it.
 
     >>> TrainingRecipe(steps=10).warmup_steps
     2
@@ -36,6 +40,8 @@ class TrainingRecipe:
     save_every: int = 100
     validate_every: int = 100
     validation_bytes: int = 16384
+    stateful: bool = False
+    tokenizer: str = BYTES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -58,17 +64,29 @@ class TrainingRecipe:
 class Plan:
     """What to train on what: everything that a run's folder records. ``data`` names the corpus' source.
 
+    ``corpus`` is an ordered one where the recipe is stateful. ``encoder`` is what the recipe's tokenizer says.
     ``allow_qpu_seconds``: what the run may take of a paid device in all; ``fresh``: no request is answered from the
-    ledger. Neither is recorded, so that a resumed run may be allowed more.
+    ledger. Neither is recorded, so that a resumed run may be allowed more; nor is ``tensorboard``, which asks for its
+    event files beside metrics.jsonl.
     """
 
     config: QLMConfig
-    corpus: Corpus = field(repr=False)
+    corpus: Corpus | OrderedCorpus = field(repr=False)
     recipe: TrainingRecipe = TrainingRecipe()
     data: str = "python-docs"
     backend: str | Backend = "statevector"
     allow_qpu_seconds: int | None = None
     fresh: bool = False
+    encoder: TextEncoder = field(default_factory=ByteEncoder, repr=False)
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recipe.stateful is not isinstance(self.corpus, OrderedCorpus):
+            expected = "load_ordered" if self.recipe.stateful else "load_corpus"
+            raise ValueError(
+                f"a plan with stateful={self.recipe.stateful} expects the corpus of {expected}, got one of type "
+                f"{type(self.corpus).__name__}; load it so."
+            )
 
     def record(self) -> RunRecord:
         """Return what run.json holds."""

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from qlm.evaluation import Evaluation, evaluate_model
+from qlm.evaluation import CALIBRATION, Evaluation, evaluate_model
 from qlm.recipe import Plan
 from qlm.runs import RunFolder, write_json, write_text
 from qlm.training import TrainedRun
@@ -24,7 +24,8 @@ def finish_run(run: TrainedRun, plan: Plan) -> Evaluation:
 
     metrics.json holds the corpus' SHA-256 and the Python version: bits per byte compare only on equal hashes.
     """
-    measured = evaluate_model(run.model, plan.corpus.valid, plan.corpus.train)
+    calibration = bytes(plan.corpus.train[:CALIBRATION])
+    measured = evaluate_model(run.model, plan.corpus.valid, calibration, encoder=plan.encoder)
     write_text(run.folder.paragraph, paragraph(plan.corpus.valid))
     plot_losses({run.folder.path.name: run.folder}, run.folder.path / "loss.png")
     write_json(run.folder.summary, _summary(run, plan, measured))

@@ -8,7 +8,7 @@ PYTHON_DOCS = "python-docs"
 TEXT_SUFFIXES = (".md", ".rst", ".txt")
 SPLIT_FILES = ("train.txt", "valid.txt", "test.txt")
 _PYTHON_LICENSE = "Python documentation: PSF License Version 2, code examples also Zero-Clause BSD"
-_USER_LICENSE = "not stated: text supplied by the user"
+USER_LICENSE = "not stated: text supplied by the user"
 
 
 class DataError(ValueError):
@@ -54,9 +54,9 @@ def read_source(source: str | Path) -> Source:
         )
     name = path.resolve().name
     if not path.is_dir():
-        return Source(name, (_read_nonempty(path),), _USER_LICENSE)
+        return Source(name, (_read_nonempty(path),), USER_LICENSE)
     if all((path / file).is_file() for file in SPLIT_FILES):
-        return Source(name, tuple(_read_nonempty(path / file) for file in SPLIT_FILES), _USER_LICENSE, is_split=True)
+        return Source(name, tuple(_read_nonempty(path / file) for file in SPLIT_FILES), USER_LICENSE, is_split=True)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in TEXT_SUFFIXES and file.is_file())
     documents = tuple(text for file in files if (text := _read_text(file)).strip())
     if not documents:
@@ -67,7 +67,7 @@ def read_source(source: str | Path) -> Source:
             else f"expected {', '.join(TEXT_SUFFIXES)} files in the folder {str(path)!r}, got none; name a folder with "
             "text files, or a file"
         )
-    return Source(name, documents, _USER_LICENSE)
+    return Source(name, documents, USER_LICENSE)
 
 
 def _python_docs() -> tuple[str, ...]:

@@ -100,6 +100,23 @@ class RecurrentState:
         """Return the state without its history, for truncated backpropagation."""
         return self._map(torch.Tensor.detach)
 
+    def with_rows(self, rows: Tensor, other: "RecurrentState") -> "RecurrentState":
+        """Return the state with another's tensors in the ``rows`` (b,) that are true.
+
+        Both are of the same model and batch; the count of tokens stays.
+
+        >>> own, other = (RecurrentState(1, 3, [(torch.full((2, 1), value),)]) for value in (1.0, 5.0))
+        >>> own.with_rows(torch.tensor([False, True]), other).blocks[0][0].flatten().tolist()
+        [1.0, 5.0]
+        """
+
+        def chosen(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(rows.view(-1, *[1] * (mine.ndim - 1)), theirs.to(mine.dtype), mine)
+
+        pairs = zip(self.blocks, other.blocks, strict=True)
+        moved = [tuple(chosen(*pair) for pair in zip(mine, theirs, strict=True)) for mine, theirs in pairs]
+        return RecurrentState(self.n_blocks, self.seen, moved)
+
     def reset(self) -> None:
         """Forget everything, in place."""
         self.seen, self.blocks = 0, [() for _ in range(self.n_blocks)]

@@ -147,6 +147,25 @@ def _nats(model: QLMForCausalLM, ids: NDArray[np.int64], state: RecurrentState) 
 
 
 @torch.no_grad()
+def initial_state(model: QLMForCausalLM, rows: int) -> RecurrentState:
+    """Return the state of ``rows`` texts of which nothing has been read; reports and random states stay.
+
+    >>> from qlm.config import QLMConfig
+    >>> model = QLMForCausalLM(QLMConfig(d_model=8, blocks=[{"kind": "harmonic"}]))
+    >>> [tuple(tensor.shape) for tensor in initial_state(model, 2).blocks[0]]
+    [(2, 3, 8), (2, 3, 8)]
+    """
+    nothing, states = torch.zeros(rows, 0, model.config.d_model, device=model.device, dtype=model.dtype), []
+    with torch.random.fork_rng(devices=[]):
+        for block in model.model.layers:
+            assert isinstance(block, Block)
+            report = block.report
+            states.append(block(nothing, Context()).state)
+            block.report = report
+    return RecurrentState(len(states), 0, states)
+
+
+@torch.no_grad()
 def check_carries_state(model: QLMForCausalLM) -> None:
     """Check that each block reads a text in parts as in one piece, with a state of fixed size; ValueError otherwise.
 
