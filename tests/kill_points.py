@@ -1,12 +1,13 @@
-"""A process that is killed while it carries a job to the stand-in, what picks the job up again, and the verdict.
+"""Processes that are killed while they carry a job to the stand-in or resume it, what follows, and the verdict.
 
-As a script it is that process: it imports the ledger and the standard library alone, no engine and no qiskit.
+As a script it is such a process: it imports the ledger and the standard library alone, no engine and no qiskit.
 
-    python tests/kill_points.py LEDGER ADDRESS NUMBER EVENT    # dies at the EVENT-th SQL statement or step
+    python tests/kill_points.py carry|resume LEDGER ADDRESS NUMBER PHASE N    # dies at the N-th event of a phase
 """
 
 import json
 import random
+import select
 import signal
 import sqlite3
 import subprocess
@@ -30,8 +31,19 @@ HERE = Path(__file__).resolve()
 ENVIRONMENT = {"PYTHONPATH": f"{HERE.parent.parent}:{HERE.parent}"}
 ALLOWED = 1e6
 QUICK = Backoff(first=0.002, longest=0.02, repeats=12)
-PATIENT = Backoff(first=0.25, longest=30.0)
-NEVER = 10**9
+PATIENT = Backoff(first=0.25, longest=30.0, repeats=12)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a process dies: at the n-th event of a phase, or from outside, so long after the request is written."""
+
+    phase: str = ""
+    n: int = 0
+    seconds: float | None = None
+
+
+UNHARMED = Point()
 
 
 def request(number: int) -> JobRequest:
@@ -45,9 +57,9 @@ def courier(ledger: Ledger, address: str, noted: Any = None) -> Courier:
     return Courier(ledger, transport, QUICK if noted else PATIENT)
 
 
-def main(path: str, address: str, number: str, event: str) -> None:
-    """Carry the request; die at an event, or say how many there were."""
-    countdown = Countdown(int(event))
+def main(task: str, path: str, address: str, number: str, phase: str, n: str) -> None:
+    """Carry the request or resume it; die at an event, or say how many there were."""
+    countdown = Countdown(phase, int(n), lambda: print("recorded", flush=True))
     connect = sqlite3.connect
 
     def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:
@@ -56,8 +68,14 @@ def main(path: str, address: str, number: str, event: str) -> None:
         return connection
 
     sqlite3.connect = traced
-    (result,) = courier(open_ledger(path), address, countdown).deliver([request(int(number))], ALLOWED)
-    print(json.dumps({"events": countdown.seen, "result": result.decode(), "heavy": heavy_modules()}))
+    if task == "carry":
+        (result,) = courier(open_ledger(path), address, countdown).deliver([request(int(number))], ALLOWED)
+        print(json.dumps({"events": countdown.seen, "result": result.decode(), "heavy": heavy_modules()}))
+        return
+    countdown.written = True  # by the process before
+    ledger = open_ledger(path, HurriedClock().clock())
+    carrier = Courier(ledger, Loopback(address, noted=countdown), PATIENT)
+    print(json.dumps({"asked": resume(ledger, carrier)}))
 
 
 def heavy_modules() -> list[str]:
@@ -85,6 +103,7 @@ class Verdict:
 
     points: int = 0
     killed: int = 0
+    resumers_killed: int = 0
     lost: int = 0
     twice: int = 0
     asked: int = 0
@@ -94,35 +113,48 @@ class Verdict:
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.left.items()))
         return (
-            f"{self.points} kill points, {self.killed} processes killed (jobs then: {states}): {self.lost} lost, "
-            f"{self.twice} sent twice without consent, {self.asked} asked about, {self.wrong} wrong results"
+            f"{self.points} kill points, {self.killed} processes killed (jobs then: {states}), {self.resumers_killed} "
+            f"that resumed them: {self.lost} lost, {self.twice} sent twice without consent, {self.asked} asked about, "
+            f"{self.wrong} wrong results"
         )
 
 
-def command(path: Path, service: Any, number: int, event: int) -> list[str]:
-    return [sys.executable, "-S", str(HERE), str(path), service.address, str(number), str(event)]
+def command(task: str, path: Path, service: Any, number: int, point: Point) -> list[str]:
+    words = (sys.executable, "-S", HERE, task, path, service.address, number, point.phase, point.n)
+    return [str(word) for word in words]
 
 
-def strike(verdict: Verdict, folder: Path, service: Any, number: int, event: int, seconds: float | None = None) -> None:
-    """One kill point: at a numbered event, or from outside after some seconds; then resume, repeat, and judge."""
-    path = folder / f"ledger-{number}.sqlite3"
-    child = subprocess.Popen(
-        command(path, service, number, event), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    if seconds is not None:
-        time.sleep(seconds)
-        child.kill()
-    _, stderr = child.communicate(timeout=60)
-    verdict.points += 1
-    verdict.killed += child.returncode == -signal.SIGKILL
+def perish(task: str, path: Path, service: Any, number: int, point: Point) -> tuple[bool, str]:
+    """Run a process that is to die at a point: whether it did, and what it printed."""
+    started = command(task, path, service, number, point)
+    with subprocess.Popen(started, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        if point.seconds is not None:
+            assert child.stdout is not None
+            select.select([child.stdout], [], [], 60)  # the request is on the disk
+            time.sleep(point.seconds)
+            child.kill()
+        stdout, stderr = child.communicate(timeout=60)
     if child.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(stderr.decode())
+    return child.returncode == -signal.SIGKILL, stdout.decode()
+
+
+def strike(verdict: Verdict, folder: Path, service: Any, number: int, point: Point, again: Point | None = None) -> None:
+    """One kill point, and perhaps another one for the process that resumes; then resume, repeat, and judge."""
+    path = folder / f"ledger-{number}.sqlite3"
+    died, _ = perish("carry", path, service, number, point)
+    verdict.points += 1
+    verdict.killed += died
     ledger = open_ledger(path, HurriedClock().clock())
     known = ledger.jobs()
     verdict.left[known[0].state if known else "not recorded"] += 1
     unknown = {job.tags[-1] for job in mine(service, number)} - {job.tag for job in known}
-    verdict.asked += resume(ledger, service.address)
-    result, asked = repeat(ledger, service.address, number)
+    if again is not None and any(job.state in OPEN for job in known):
+        died, _ = perish("resume", path, service, number, again)
+        verdict.resumers_killed += died
+    carrier = courier(ledger, service.address)
+    verdict.asked += resume(ledger, carrier)
+    result, asked = repeat(ledger, carrier, number)
     verdict.asked += asked
     remote = mine(service, number)
     verdict.twice += len(remote) > 1
@@ -135,21 +167,21 @@ def mine(service: Any, number: int) -> list[Any]:
     return [job for job in list(service.jobs.values()) if job.payload["params"]["parameters"][0] == number]
 
 
-def repeat(ledger: Ledger, address: str, number: int) -> tuple[bytes, int]:
+def repeat(ledger: Ledger, carrier: Courier, number: int) -> tuple[bytes, int]:
     """Ask the same again, as a person would who starts the program once more."""
     asked = 0
     while True:
         try:
-            return courier(ledger, address).deliver([request(number)], ALLOWED)[0], asked
+            return carrier.deliver([request(number)], ALLOWED)[0], asked
         except Undecided:
-            asked += resume(ledger, address)
+            asked += resume(ledger, carrier)
 
 
-def resume(ledger: Ledger, address: str) -> int:
+def resume(ledger: Ledger, carrier: Courier) -> int:
     """Bring every open job to its end, as a person would who consents when asked; how often one was asked."""
     asked = 0
     for job in ledger.jobs(states=OPEN):
-        carrier, step = courier(ledger, address), Courier.follow
+        step = Courier.follow
         while True:
             try:
                 step(carrier, job.tag)
@@ -161,12 +193,23 @@ def resume(ledger: Ledger, address: str) -> int:
 
 
 def rehearse(folder: Path, service: Any, number: int) -> dict[str, Any]:
-    """Run the process undisturbed: its result, and how many events there are to die at."""
-    started = command(folder / "rehearsal.sqlite3", service, number, NEVER)
-    done = subprocess.run(started, env=ENVIRONMENT, capture_output=True, timeout=60)
-    if done.returncode:
-        raise AssertionError(done.stderr.decode())
-    return json.loads(done.stdout)
+    """Run the process undisturbed: its result, and how many events each phase has to die at."""
+    _, printed = perish("carry", folder / "rehearsal.sqlite3", service, number, UNHARMED)
+    return json.loads(printed.splitlines()[-1])
+
+
+def plan(events: dict[str, int], points: int) -> list[Point]:
+    """Kill points over all phases but the search, which only a lost answer begins; one in ten before the request is
+    on the disk, the rest on its way.
+    """
+    early = max(1, points // 10)
+    rest = [phase for phase in ("recorded", "posting", "answered", "polling", "fetching") if events.get(phase)]
+    out = [Point("recording", 1 + number * events["recording"] // early) for number in range(early)]
+    for index in range(points - early):
+        phase, turn = rest[index % len(rest)], index // len(rest)
+        turns = -(-(points - early) // len(rest))
+        out.append(Point(phase, 1 + turn * events[phase] // turns))
+    return out
 
 
 def arranged(seed: int) -> Any:
@@ -179,6 +222,7 @@ def arranged(seed: int) -> Any:
         Fault(),
         Fault(after=True),
         Fault(status=503),
+        Fault(status=429),
         Fault(status=504, after=True),
     )
 

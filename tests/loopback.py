@@ -4,8 +4,9 @@ import http.client
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -57,6 +58,8 @@ class Loopback(Transport):
         finally:
             connection.close()
         self.noted("read")
+        if answer.status in (408, 429):
+            raise Unreachable(f"HTTP {answer.status}")
         if 400 <= answer.status < 500:
             raise Refused(f"HTTP {answer.status}")
         if answer.status != 200:
@@ -80,7 +83,8 @@ class Loopback(Transport):
         self._ask("POST", f"jobs/{job.remote_id}/cancel", (204, 409))
 
     def _ask(self, method: str, path: str, expected: tuple[int, ...] = (200,)) -> bytes:
-        self.noted(f"before {method}")
+        what = "results" if path.endswith("/results") else path.partition("/")[2] or "search"
+        self.noted(f"before {method} {what}")
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=self.timeout)
         try:
             connection.request(method, f"/api/v1/{path}", headers=self._headers())
@@ -90,7 +94,7 @@ class Loopback(Transport):
             raise Unreachable(type(error).__name__) from None
         finally:
             connection.close()
-        self.noted(f"after {method}")
+        self.noted(f"after {method} {what}")
         if answer.status not in expected:
             raise Unreachable(f"HTTP {answer.status}")
         return text
@@ -99,14 +103,44 @@ class Loopback(Transport):
         return {"Authorization": f"Bearer {access_token(self.token)}"}
 
 
+PHASES = ("recording", "recorded", "posting", "answered", "searching", "polling", "fetching")
+"""Where a request may be: being written down; on the disk, not sent; on the wire; answered, and that not written down;
+looked for; asked about; its result being fetched and written down."""
+
+
 @dataclass
 class Countdown:
-    """Kills this process, as kill -9 does, at the n-th event; counts where n is out of reach."""
+    """Kills this process, as kill -9 does, at the n-th event of a phase; counts those of all phases.
 
+    Events are SQL statements, before they are executed, and steps of requests. ``begun`` is told once that the request
+    is on the disk.
+    """
+
+    phase: str
     n: int
-    seen: int = 0
+    begun: Callable[[], None]
+    now: str = PHASES[0]
+    written: bool = False
+    seen: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, event: str) -> None:
-        self.seen += 1
-        if self.seen == self.n:
+        self._follow(event)
+        self.seen[self.now] += 1
+        if self.now == self.phase and self.seen[self.now] == self.n:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _follow(self, event: str) -> None:
+        begins = {
+            "connected": "posting",
+            "read": "answered",
+            "before GET search": "searching",
+            "before GET results": "fetching",
+        }
+        if event in begins:
+            self.now = begins[event]
+        elif event.startswith("before GET") and self.now != "fetching":
+            self.now = "polling"
+        elif self.now == "recording" and self.written and event.startswith(("BEGIN", "PRAGMA")):
+            self.now = "recorded"
+            self.begun()
+        self.written = self.written or event.startswith("INSERT INTO jobs")

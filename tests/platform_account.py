@@ -95,4 +95,5 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """Let couriers and sessions pause for hundredths of a second between repetitions."""
     quick = Backoff(first=0.01, longest=0.05, repeats=3)
     patch.setattr("backends.ibm.transports.Courier", partial(Courier, safe=quick))
+    patch.setattr("backends.ibm.gate._PAUSE", 0.01)
     patch.setattr("backends.ibm.live_session.Backoff", lambda: quick)

@@ -5,6 +5,7 @@ a connection that broke: where the first one was accepted, that is a second job,
 alone are repeated, with jittered pauses.
 """
 
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,14 +21,26 @@ _SECONDS = 60.0
 """How long an answer may take that the client would wait for without end."""
 
 
+_PAUSE = 0.25
+"""Seconds before a question is repeated for the first time."""
+
+
+class Heard(threading.local):
+    """What became of this thread's last submission: whether it has left this machine, and the status answered.
+
+    ``refused``: the status of the last answer of 4xx to anything else that is no question.
+    """
+
+    sent: bool = False
+    status: int | None = None
+    refused: int | None = None
+
+
 class Gate(HTTPAdapter):
     """An HTTP adapter that notes whether a job's submission has left this machine, and what was answered."""
 
     def __init__(self) -> None:
-        self.sent = False
-        self.status: int | None = None
-        self.refused: int | None = None
-        """The last answer of 4xx to anything but a question."""
+        self.heard = Heard()
         self._once = HTTPAdapter(max_retries=0)
         super().__init__(
             max_retries=Retry(
@@ -35,7 +48,7 @@ class Gate(HTTPAdapter):
                 connect=3,
                 allowed_methods=frozenset({"GET"}),
                 status_forcelist=_TROUBLE,
-                backoff_factor=0.25,
+                backoff_factor=_PAUSE,
                 backoff_jitter=0.5,
                 raise_on_status=False,
             )
@@ -49,15 +62,15 @@ class Gate(HTTPAdapter):
             return super().send(request, *args, timeout=timeout, **more)
         if not (request.method == "POST" and urlsplit(request.url or "").path.endswith("/jobs")):
             response = self._once.send(request, *args, timeout=timeout, **more)
-            self.refused = response.status_code if 400 <= response.status_code < 500 else None
+            self.heard.refused = response.status_code if 400 <= response.status_code < 500 else None
             return response
-        self.sent, self.status = True, None
+        self.heard.sent, self.heard.status = True, None
         try:
             response = self._once.send(request, *args, timeout=timeout, **more)
         except RequestException as error:
-            self.sent = not _never_connected(error)
+            self.heard.sent = not _never_connected(error)
             raise
-        self.status = response.status_code
+        self.heard.status = response.status_code
         return response
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from backends.extras import require
 from backends.ibm.access import MODES, Real
-from backends.ibm.gate import guarded
 from backends.ibm.service import ServiceError, explain, failures, is_temporary, unopened
 from backends.ledger import sessions
 from backends.ledger.backoff import Backoff
@@ -67,14 +66,15 @@ class LiveSession(Sessions):
         mode, device = self.access.mode, self.access.device
         made = getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), MODES[mode])
         row = self.book.begin(mode, device.name, waiting, allowed)
-        gate = guarded(device)
+        heard = self.access.gate.heard
+        heard.refused = None
         try:
             opened = made(backend=device, **({"max_time": row.longest} if mode == "session" else {}))
         except failures() as error:
             self.book.move(row, sessions.CLOSED, used=0.0, reason="its opening was refused or lost: no job is in it")
             if is_temporary(error):
                 raise Unreachable(f"no {mode} was opened: {explain(error)}") from error
-            raise ServiceError(unopened(mode, gate.refused, error)) from error
+            raise ServiceError(unopened(mode, heard.refused, error)) from error
         self.row = self.book.move(row, sessions.OPEN, remote_id=getattr(opened, "session_id", None))
         self.access.held = opened
 
@@ -95,7 +95,6 @@ def finish(book: SessionBook, row: Session, device: Any, cancel: bool = False) -
         reason = row.reason or "its opening was not answered: no job is in it"
         return book.move(row, sessions.CLOSED, used=0.0, reason=reason)
     made = getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), MODES[row.mode])
-    guarded(device)
     try:
         opened = Backoff().repeated(lambda: _found(made, row, device), book.ledger.clock)
     except ServiceError as error:

@@ -28,22 +28,23 @@ _HERE = "this machine"
 class Runtime(Transport):
     """Jobs of the IBM service, through qiskit-ibm-runtime. Holds live jobs; never copied."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Real) -> None:
         self.access = access
         self._live: dict[str, Any] = {}
 
     def submit(self, job: Job) -> str:
-        gate = require("ibm", "backends.ibm.gate", "qiskit").guarded(self.access.device)
+        heard = self.access.gate.heard
+        heard.sent, heard.status = False, None
         try:
             started = asked(job.body).start(self.access, job.tag, job.cap)
         except failures() as error:
-            if gate.sent and gate.status in FOR_NOW:
-                raise Unreachable(not_now(gate.status)) from error
-            if gate.sent and gate.status == 401:  # a token that has run out: the job may go with another
+            if heard.sent and heard.status in FOR_NOW:
+                raise Unreachable(not_now(heard.status)) from error
+            if heard.sent and heard.status == 401:  # a token that has run out: the job may go with another
                 raise NotSent(explain(error)) from error
-            if gate.sent and gate.status is not None and 400 <= gate.status < 500:
-                raise Refused(refusal(gate.status, error)) from error
-            if gate.sent:  # no 5xx is certain: gateways give them for services behind that have taken the job
+            if heard.sent and heard.status is not None and 400 <= heard.status < 500:
+                raise Refused(refusal(heard.status, error)) from error
+            if heard.sent:  # no 5xx is certain: gateways give them for services behind that have taken the job
                 raise AnswerLost("the answer to a submission was lost") from error
             if is_temporary(error):
                 raise Unreachable(explain(error)) from error
