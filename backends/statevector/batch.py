@@ -4,6 +4,7 @@ Axis legend: B samples, l lane angles, s shared ones, w words, t times, o observ
 """
 
 import logging
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -23,13 +24,19 @@ _LANES = (128, 128, 128, 128, 128, 128, 64, 32, 32, 32, 16, 16, 16, 16, 8, 8, 4)
 MAX_WIRES = len(_LANES) - 1
 """Above, permutations as tables would outgrow the caches."""
 
+_KEPT = 1 << 26
+"""Bytes of final states that wait for the way back."""
+
 Array = NDArray[Any]
 
 
 class Batch:
-    """A program at angles of lanes (B, l) and shared ones (1, s), in their precision, float32 or float64."""
+    """A program at angles of lanes (B, l) and shared ones (1, s), in their precision, float32 or float64.
 
-    def __init__(self, program: Program, lanes: Array, shared: Array) -> None:
+    With ``keeps`` the final states stay for ``slopes``, which else computes them again, unless they take too much.
+    """
+
+    def __init__(self, program: Program, lanes: Array, shared: Array, keeps: bool = False) -> None:
         self.program, self.kind = program, lanes.dtype
         self.size, self.n_lane_angles = lanes.shape
         self.width = min(_LANES[program.n_wires], 1 << max(0, self.size - 1).bit_length())
@@ -37,6 +44,9 @@ class Batch:
         half = np.multiply(lanes, lanes.dtype.type(0.5), order="C")
         self.lane_angles = np.cos(half), np.sin(half)  # torch's own would hang in a forked child
         self.fused = Fused(program, shared[0].astype(np.float64), self.kind)
+        shape = (self.n_blocks, 2, self.width << program.n_wires)
+        fits = keeps and math.prod(shape) * self.kind.itemsize <= _KEPT
+        self.kept = np.empty(shape if fits else (0, 0, 0), self.kind)
         self.threads = thread_count(self.size * (len(program.code) + program.n_wires) << program.n_wires)
 
     def expectations(self, words: Words) -> Array:
@@ -103,6 +113,7 @@ class Batch:
             (reading.kind, reading.order),
             values,
             states,
+            self.kept,
             _no_slopes(self.kind) if slopes is None else slopes,
             self.width,
             slopes is not None,

@@ -181,7 +181,9 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
         ctx.save_for_backward(inputs, weights)
         x, w = inputs.detach().numpy(), weights.detach().numpy()
-        ctx.task, ctx.feed, ctx.batch = task, feed, Batch(task.program, feed.lanes(x, w), feed.shared(x[:1], w))
+        keeps = any(ctx.needs_input_grad)
+        ctx.task, ctx.feed = task, feed
+        ctx.batch = Batch(task.program, feed.lanes(x, w), feed.shared(x[:1], w), keeps)
         if task.reading is not NO_READING:
             return torch.from_numpy(ctx.batch.read(task.reading))
         return torch.from_numpy(ctx.batch.states() if task.words is None else ctx.batch.expectations(task.words))

@@ -1,7 +1,8 @@
 """Runs programs on blocks of lanes: forwards to expectations or states, and backwards for all gradients at once.
 
-Nothing is saved for the way back: the state is computed again and then uncomputed gate by gate, beside the bra
-``O |psi>`` (the adjoint method), of which each gate's generator takes its slope: ``dE/dt = Im <psi|O P|psi>``.
+Nothing is saved per gate: on the way back the final state, kept where there is room and else computed again, is
+uncomputed gate by gate beside the bra ``O |psi>`` (the adjoint method), of which each gate's generator takes its slope:
+``dE/dt = Im <psi|O P|psi>``.
 
 Axis legend: B samples in blocks of V lanes (b blocks, the last one filled up), N amplitudes, w words, m matrices,
 a shared angles, l lane angles, t times; planes (N V,); data of lanes are laid out (l, V) and (t w, V) for a block.
@@ -13,7 +14,7 @@ from backends.statevector import jit, lane_matrices, layout, program, readouts, 
 from backends.statevector import kernels as k
 from backends.statevector.jit import fast
 from backends.statevector.lane_matrices import lane_matrix, lane_slopes, matrix_of, turn_slopes
-from backends.statevector.layout import load, read_bra, store, write_states
+from backends.statevector.layout import keep, load, read_bra, recall, store, write_states
 from backends.statevector.program import CNOT, CZ, MATRIX, PERMUTE, ROTATE, WORD
 from backends.statevector.readouts import DENSITY, NOTHING, read
 
@@ -192,13 +193,14 @@ def observe(re, im, bre, bim, plane, words, cotangents, first, lanes):
 
 
 @fast
-def execute(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
+def execute(first, last, program, fused, lane_angles, words, reading, values, states, kept, slopes, lanes, is_backward):
     """Run blocks ``first`` to ``last``: one function for everything, since each entry costs seconds to compile.
 
     ``lane_angles``: cosine and sine of half angles, (B, l) each. ``values``: (B, t w) of ``words`` (masks, number of
     diagonal ones) at each MEASURE, or of ``reading`` (kind, order) at the end; final ``states`` (B, N, 2); all but one
     of them empty: results on the way forth, cotangents on the way back. There ``slopes`` are added up: of matrices
-    (b, m, 3), of lanes (B, l), of shared angles (b, a).
+    (b, m, 3), of lanes (B, l), of shared angles (b, a). ``kept`` (b, 2, N V): the final states, from forth to back,
+    or empty.
     """
     code, start, moves, n_wires = program
     of_matrices, of_lanes, of_angles = slopes
@@ -223,8 +225,13 @@ def execute(first, last, program, fused, lane_angles, words, reading, values, st
         at = block * lanes
         load(lane_angles[0], at, cos, 1.0)
         load(lane_angles[1], at, sin, 0.0)
-        asked = nothing if is_backward else words
-        planes = forward(planes, code, start, moves, fused, cos, sin, scratch, lanes, asked, columns)
+        if is_backward and kept.shape[0]:
+            recall(kept[block], planes)
+        else:
+            asked = nothing if is_backward else words
+            planes = forward(planes, code, start, moves, fused, cos, sin, scratch, lanes, asked, columns)
+            if kept.shape[0]:
+                keep(planes, kept[block])
         if is_backward:
             load(values, at, columns, 0.0)
             read_bra(bra, states, at, lanes)
@@ -267,9 +274,9 @@ def matrices(like, size, lanes):
     return np.empty((size, size, 2, lanes), like.dtype)
 
 
-def run(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward):
+def run(first, last, program, fused, lane_angles, words, reading, values, states, kept, slopes, lanes, is_backward):
     """``execute``, compiled and kept."""
-    execute(first, last, program, fused, lane_angles, words, reading, values, states, slopes, lanes, is_backward)
+    execute(first, last, program, fused, lane_angles, words, reading, values, states, kept, slopes, lanes, is_backward)
 
 
 run = jit.keep(run, jit, k, lane_matrices, layout, program, readouts, spectra)

@@ -44,3 +44,17 @@ def read_bra(bra, cotangents, first, lanes):
         for n in range(sample.shape[0]):
             bre[n * lanes + v] = sample[n, 0] / 2
             bim[n * lanes + v] = sample[n, 1] / 2
+
+
+@exact
+def keep(planes, kept):
+    """Copy a block's state to ``kept`` (2, N V)."""
+    for t in range(kept.shape[1]):
+        kept[0, t], kept[1, t] = planes[0][t], planes[1][t]
+
+
+@exact
+def recall(kept, planes):
+    """The way back."""
+    for t in range(kept.shape[1]):
+        planes[0][t], planes[1][t] = kept[0, t], kept[1, t]
