@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from classical_kernels.convolution.dispatch import causal_convolution
+    from classical_kernels.convolution.dispatch import causal_convolution, causal_convolution_step
     from classical_kernels.convolution.reference import causal_convolution_reference
     from classical_kernels.duality.chunked import prefers_ssd, ssd, ssd_step
     from classical_kernels.duality.reference import ssd_reference
@@ -22,6 +22,7 @@ __all__ = [
     "causal_attention",
     "causal_convolution",
     "causal_convolution_reference",
+    "causal_convolution_step",
     "causal_linear_attention",
     "causal_linear_attention_reference",
     "prefers_ssd",
@@ -41,6 +42,7 @@ _MODULES = {
     "causal_attention": "classical_kernels.linear_attention.quadratic",
     "causal_convolution": "classical_kernels.convolution.dispatch",
     "causal_convolution_reference": "classical_kernels.convolution.reference",
+    "causal_convolution_step": "classical_kernels.convolution.dispatch",
     "causal_linear_attention": "classical_kernels.linear_attention.chunked",
     "causal_linear_attention_reference": "classical_kernels.linear_attention.reference",
     "prefers_ssd": "classical_kernels.duality.chunked",

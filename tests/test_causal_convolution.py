@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from classical_kernels import causal_convolution, causal_convolution_reference
+from classical_kernels import causal_convolution, causal_convolution_reference, causal_convolution_step
 from classical_kernels.convolution.cpu import _backward, convolve
 from classical_kernels.convolution.kernels import backward_segments, forward_segments
 from classical_kernels.costs import causal_convolution_cost
@@ -94,6 +94,21 @@ def test_pieces_carried_are_the_whole(function: Callable[..., tuple[Tensor, Tens
         pieces.append(part)
     assert torch.equal(torch.cat(pieces, 1), y)
     assert torch.equal(state, last)
+
+
+def test_steps_are_the_sequence() -> None:
+    """Token by token from a state, in two precisions; the state keeps no whole window alive."""
+    for dtype, bound in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
+        x, weight, bias, state = (torch.randn(shape, dtype=dtype) for shape in ((2, 7, 3), (3, 4), (3,), (2, 3, 3)))
+        whole, last = causal_convolution(x, weight, bias, state)
+        for t in range(7):
+            y, state = causal_convolution_step(x[:, t], weight, bias, state)
+            torch.testing.assert_close(y, whole[:, t], rtol=bound, atol=bound)
+        torch.testing.assert_close(state, last, rtol=0, atol=0)
+        assert state.untyped_storage().nbytes() == state.nbytes
+    y, state = causal_convolution_step(torch.ones(1, 2), torch.ones(2, 1), None, None)
+    assert y.tolist() == [[1.0, 1.0]]
+    assert state.shape == (1, 0, 2)
 
 
 def test_gradcheck() -> None:

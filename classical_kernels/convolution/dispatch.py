@@ -38,7 +38,29 @@ def causal_convolution(
         return causal_convolution_reference(x, weight, bias, state, resets)
     inputs = checked_inputs(x, weight, bias, state, resets)
     taps = weight.shape[1]
-    since = torch.empty(0, dtype=torch.int64, device=x.device) if resets is None or not resets.shape[1] else steps_since(resets)
+    since = (
+        torch.empty(0, dtype=torch.int64, device=x.device)
+        if resets is None or not resets.shape[1]
+        else steps_since(resets)
+    )
     y = convolve(inputs.x, inputs.weight.mT, inputs.bias, inputs.state, since)
     short = inputs.x[:, max(0, x.shape[1] - (taps - 1)) :]
     return y.to(x.dtype), last_inputs(torch.cat((inputs.state, short), 1), taps, resets)
+
+
+def causal_convolution_step(
+    x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of the convolution, for generation token by token: `y, state = causal_convolution_step(x, ...)`.
+
+    Shapes: x and y (batch, channels), the others, dtypes and errors as for `classical_kernels.causal_convolution`. Any
+    device; differentiable to any order. Cost: four tensor operations, O(batch channels taps).
+
+    >>> y, state = causal_convolution_step(torch.ones(1, 1), torch.tensor([[10.0, 1.0]]), None, torch.ones(1, 1, 1))
+    >>> y.item(), state.item()
+    (11.0, 1.0)
+    """
+    inputs = checked_inputs(x.unsqueeze(1), weight, bias, state, None)
+    window = torch.cat((inputs.state, inputs.x), 1)
+    y = inputs.bias + (window * inputs.weight.mT).sum(1)
+    return y.to(x.dtype), window[:, 1:].clone()

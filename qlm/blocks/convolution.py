@@ -6,7 +6,7 @@ Axis legend: b batch, l sequence, d channels, c taps.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from classical_kernels import causal_convolution
+from classical_kernels import causal_convolution, causal_convolution_step
 
 
 class CausalConvolution(nn.Conv1d):
@@ -25,5 +25,8 @@ class CausalConvolution(nn.Conv1d):
         super().__init__(n_channels, n_channels, taps, groups=n_channels)
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] -- a convolution with a state
+        if x.shape[1] == 1:  # a step of generation: cheaper than any call of a kernel
+            y, state = causal_convolution_step(x[:, 0], self.weight[:, 0], self.bias, state)
+            return functional.silu(y).unsqueeze(1), state
         y, state = causal_convolution(x, self.weight[:, 0], self.bias, state)
         return functional.silu(y), state

@@ -113,7 +113,11 @@ class Harmonic(Block):
         signal, signals, finals = value.to(decays.dtype), [], []
         for level, (decay, share) in enumerate(levelled):
             first = None if levels is None else levels[:, level].to(decay.dtype)
-            signal, final = scan(decay, share * signal, first, mask=moves[level])
+            if first is not None and hidden.shape[1] == 1 and moves[level] is None:
+                signal = torch.addcmul(share * signal, decay, first[:, None])  # generation: checks cost more than this
+                final = signal[:, 0]
+            else:
+                signal, final = scan(decay, share * signal, first, mask=moves[level])
             finals.append(final)
             signals.append(signal)
         total = sum(signals[1:], signals[0])
