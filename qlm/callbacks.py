@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training run: metrics, validation, a progress bar, Ctrl-C."""
+"""What happens beside the steps of a training run: metrics, validation, a progress bar, Ctrl-C and SIGTERM."""
 
 import math
 import signal
@@ -14,14 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from qlm.meter import Meter
-from qlm.runs import RunFolder
+
+Write = Callable[[dict[str, Any]], None]
+"""Takes a line of metrics."""
 
 
 class MetricsLog(TrainerCallback):
-    """Writes a line of metrics.jsonl at each log, and at the last step."""
+    """Writes a line of metrics at each log, and at the last step."""
 
-    def __init__(self, folder: RunFolder, meter: Meter) -> None:
-        self.folder = folder
+    def __init__(self, write: Write, meter: Meter) -> None:
+        self.write = write
         self.meter = meter
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -44,14 +46,14 @@ class MetricsLog(TrainerCallback):
             return
         figures = self.meter.line(logs["loss"])
         rates = {"learning_rate": logs["learning_rate"], "grad_norm": logs.get("grad_norm")}
-        self.folder.append({"step": state.global_step, **figures, **rates})
+        self.write({"step": state.global_step, **figures, **rates})
 
 
 class Validation(TrainerCallback):
     """Measures bits per byte on held-out text every so many steps, without touching the random state."""
 
-    def __init__(self, folder: RunFolder, measure: Callable[[], float], every: int) -> None:
-        self.folder = folder
+    def __init__(self, write: Write, measure: Callable[[], float], every: int) -> None:
+        self.write = write
         self.measure = measure
         self.every = every
 
@@ -60,7 +62,7 @@ class Validation(TrainerCallback):
             return
         with torch.random.fork_rng(devices=[]):
             figure = self.measure()
-        self.folder.append({"step": state.global_step, "validation_bits_per_byte": figure})
+        self.write({"step": state.global_step, "validation_bits_per_byte": figure})
 
 
 class FiniteGradients(TrainerCallback):
@@ -81,7 +83,7 @@ class FiniteGradients(TrainerCallback):
 
 
 class SaveOnInterrupt(TrainerCallback):
-    """After Ctrl-C: finish the step, save a checkpoint, stop. ``interrupted`` tells that it happened."""
+    """After Ctrl-C, or SIGTERM: finish the step, save a checkpoint, stop. ``interrupted`` tells that it happened."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -89,15 +91,16 @@ class SaveOnInterrupt(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """The first SIGINT asks to stop, the next one aborts; as before on leaving. Main thread alone."""
+        """The first SIGINT or SIGTERM asks to stop, the next aborts; as before on leaving. Main thread alone."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = signal.signal(signal.SIGINT, self._ask)
+        previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

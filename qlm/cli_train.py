@@ -38,11 +38,14 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Send requests that the ledger could answer: each is paid for again.")
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too, in tensorboard/ of the run.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder; a new, numbered one in runs/ by default.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out from its checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
 ) -> None:
-    """Train a model and save it, its metrics and its loss curve in a run folder; Ctrl-C saves a checkpoint."""
+    """Train a model and save it, its metrics and loss curve in a run folder; Ctrl-C or SIGTERM saves a checkpoint."""
     if resume and overwrite:
         raise ValueError("train expects --resume or --overwrite, got both; choose one.")
     changes = {
@@ -53,6 +56,7 @@ def train(
         "seed": seed,
         "stateful": stateful or None,
     }
+    allowed: dict[str, Any] = {"allow_qpu_seconds": allow_qpu_seconds, "fresh": fresh, "tensorboard": tensorboard}
     if resume:
         if preset or config or quantum:
             raise ValueError(
@@ -69,14 +73,14 @@ def train(
             typer.echo(f"The run in {out} is finished; its figures are in {RunFolder(out).summary}.")
             return
         _run(
-            replace(_resumed(out, data, backend, changes), allow_qpu_seconds=allow_qpu_seconds, fresh=fresh),
+            replace(_resumed(out, data, backend, changes), **allowed),
             out,
             "resume",
         )
         return
     name = preset or (config.stem if config else DEFAULT_PRESET)
     plan = _fresh(_config(preset, config, quantum), data or "python-docs", backend, changes)
-    plan = replace(plan, allow_qpu_seconds=allow_qpu_seconds, fresh=fresh)
+    plan = replace(plan, **allowed)
     _run(plan, out or next_name(Path("runs"), name), "overwrite" if overwrite else "refuse")
 
 

@@ -19,6 +19,7 @@ from qlm.checkpoints import CheckpointError, check_circuits, check_resumable
 from qlm.console import quiet_transformers, silent_console
 from qlm.data import RandomTokenWindows
 from qlm.evaluation import bits_per_byte
+from qlm.event_files import FOLDER, EventFiles, MetricLines, check_tensorboard
 from qlm.meter import Meter
 from qlm.modeling import QLMForCausalLM
 from qlm.ordered import OrderedCorpus
@@ -82,24 +83,28 @@ def train(
     check_circuits(model)
     if plan.recipe.stateful:
         check_carries_state(model)
+    if plan.tensorboard:
+        check_tensorboard()
     windows, n_ids = _windows(plan)
     folder = create_run(Path(out), plan.record(), existing)
     checkpoint = folder.checkpoints()[-1] if existing == "resume" else None
-    meter = Meter(model, n_ids / len(plan.corpus.train))
+    meter, first_step = Meter(model, n_ids / len(plan.corpus.train)), 0
     if checkpoint is None:
         model.config.save_pretrained(folder.path)
         plan.encoder.save(folder.path)
     else:
         check_resumable(checkpoint, model)
-        meter.resume(folder.rewind(int(checkpoint.name.removeprefix("checkpoint-"))))
+        first_step = int(checkpoint.name.removeprefix("checkpoint-"))
+        meter.resume(folder.rewind(first_step))
+    lines = MetricLines(folder, EventFiles(folder.path / FOLDER, first_step + 1) if plan.tensorboard else None)
     listener = SaveOnInterrupt()
     bar = ProgressBar(console or silent_console(), folder.path.name)
-    validation = Validation(folder, lambda: _held_out_bits(model, plan), plan.recipe.validate_every)
+    validation = Validation(lines.write, lambda: _held_out_bits(model, plan), plan.recipe.validate_every)
     costs = QpuBudget(folder, backend, bar) if isinstance(backend, IBM) and plan.allow_qpu_seconds is not None else None
     beside = (
         validation if costs is None else costs
     )  # validating on a device that is paid for would cost more than a step
-    watching = (MetricsLog(folder, meter), FiniteGradients(), beside, *callbacks, listener, bar)
+    watching = (MetricsLog(lines.write, meter), FiniteGradients(), beside, *callbacks, listener, bar)
     with quiet_transformers():
         kind = StatefulTrainer if plan.recipe.stateful else QLMTrainer
         trainer = kind(model, plan.recipe, folder, windows, meter, watching, plan.encoder)
@@ -114,6 +119,7 @@ def train(
         finally:
             bar.close()
             meter.close()
+            lines.close()
         if listener.interrupted:
             raise TrainingInterrupted(
                 f"checkpoint {folder.checkpoints()[-1]} is saved; continue with: qlm train --resume --out {folder.path}"

@@ -43,6 +43,7 @@ def test_interrupted_and_resumed_is_bit_identical(straight: Path, tmp_path: Path
     with pytest.raises(TrainingInterrupted, match="checkpoint-3"):
         train(tiny_plan(), out, callbacks=(interrupt,))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert not (out / "model.safetensors").exists()
     RunFolder(out).append({"step": 5, "loss": 0.0})  # what a crash after the checkpoint would have left
     run = train(tiny_plan(), out, existing="resume")
@@ -78,14 +79,15 @@ except TrainingInterrupted as stop:
 """
 
 
-def test_a_real_sigint_saves_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_signal_saves_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "run"
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     while len(RunFolder(out).lines()) < 3 and child.poll() is None:
         time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, number)
     stdout, stderr = child.communicate()
     assert child.returncode == 130, stderr
     (checkpoint,) = RunFolder(out).checkpoints()
