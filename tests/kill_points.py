@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from backends.ledger.courier import Courier, Undecided
 from backends.ledger.job import JobRequest
 from backends.ledger.ledger import Ledger, open_ledger
 from backends.ledger.states import OPEN
+from backends.ledger.transport import Unreachable
 
 HERE = Path(__file__).resolve()
 ENVIRONMENT = {"PYTHONPATH": f"{HERE.parent.parent}:{HERE.parent}"}
@@ -181,15 +183,20 @@ def resume(ledger: Ledger, carrier: Courier) -> int:
     """Bring every open job to its end, as a person would who consents when asked; how often one was asked."""
     asked = 0
     for job in ledger.jobs(states=OPEN):
-        step = Courier.follow
         while True:
             try:
-                step(carrier, job.tag)
+                carrier.follow(job.tag)
                 break
             except Undecided:
-                asked, step = asked + 1, Courier.resubmit
-        carrier.follow(job.tag)
+                asked += 1
+                _consent(carrier, job.tag)
     return asked
+
+
+def _consent(carrier: Courier, tag: str) -> None:
+    """Let a job be sent again; where that answer is lost too, one is asked again."""
+    with suppress(Undecided, Unreachable):
+        carrier.resubmit(tag)
 
 
 def rehearse(folder: Path, service: Any, number: int) -> dict[str, Any]:
