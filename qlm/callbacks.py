@@ -124,8 +124,8 @@ class ProgressBar(TrainerCallback):
         self.task = TaskID(0)
 
     def show_cost(self, told: str) -> None:
-        """Show what the run has cost so far."""
-        self.bar.update(self.task, cost=told)
+        """Show what the run has cost so far, at once."""
+        self.bar.update(self.task, cost=told, refresh=True)
 
     def close(self) -> None:
         """Stop drawing; safe to call twice."""

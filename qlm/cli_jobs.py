@@ -87,8 +87,13 @@ def list_jobs(
 @app.command()
 @reported
 def show(tag: TagArgument, ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
-    """Show one job: what was asked, what became of it and when, and what it cost."""
+    """Show one job: what was asked, what became of it and when, and what it cost; or a batch or session."""
     found = _ledger(ledger)
+    if tag.startswith("qls-"):
+        from backends.ledger.sessions import SessionBook
+
+        _print_json(session_summary(SessionBook(found).session(tag)))
+        return
     job = found.job(tag)
     history = [{"at": moment(at), "state": state, "reason": reason} for at, state, reason in found.history(job.tag)]
     if as_json:
@@ -134,9 +139,10 @@ def resume(
     found, console = _ledger(ledger), Console()
     reach = cache(lambda device: _courier(device, found))
     again = {found.job(tag).tag for tag in resubmit or ()}
-    chosen = [found.job(tag) for tag in (*again, *(tags or ()))] if again or tags else found.jobs(states=OPEN)
+    named = [tag for tag in tags or () if not tag.startswith("qls-")]  # of sessions all are seen to
+    chosen = [found.job(tag) for tag in (*again, *named)] if again or tags else found.jobs(states=OPEN)
     problems = _close_sessions(found, console)  # they bill by the clock: first
-    if not chosen:
+    if not chosen and not tags:
         console.print("No job is open.")
     for job in chosen:
         try:

@@ -133,6 +133,14 @@ def test_parameter_shifts_are_divided_where_nothing_is_differentiable(address: s
     torch.testing.assert_close(*slopes, atol=1e-10, rtol=0)
 
 
+def test_training_behind_aer_is_that_of_one_process(address: str) -> None:
+    pytest.importorskip("qiskit_aer")
+    found, expected = train(near(address, "aer")), train("aer")
+    assert found[0] == pytest.approx(expected[0], abs=1e-5)
+    for one, other in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
 def test_training_and_a_lost_worker_in_processes_of_their_own() -> None:
     found, expected = train(LOCAL), train("statevector")
     assert found[0] == pytest.approx(expected[0], abs=1e-5)

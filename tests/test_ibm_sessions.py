@@ -21,7 +21,7 @@ pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not instal
 from platform_account import CANARY, DEVICE, account, devices, execute, hurry
 
 from backends.ibm import IBM
-from backends.ibm.service import ServiceError
+from backends.ibm.service import ServiceError, connect
 from backends.ledger.budget import Limits
 from backends.ledger.transport import Unreachable
 
@@ -40,6 +40,7 @@ def backend(mode: str, **options: Any) -> IBM:
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QLM_LEDGER", str(tmp_path / "ledger.sqlite3"))
     hurry(monkeypatch)
+    monkeypatch.setattr("backends.ibm.access.connect", cache(connect))  # once a test
 
 
 @cache
@@ -172,7 +173,8 @@ def test_what_a_killed_process_left_open_is_closed(service: StandIn) -> None:
     assert f"session {session.name} could not be closed" in refused.stdout
     assert service.sessions["session-0"].accepting
     service.fault = lambda method, path: None
-    shown = ok("jobs", "resume")
+    assert json.loads(ok("jobs", "show", session.name[:9]))["state"] == "open"
+    shown = ok("jobs", "resume", session.name)
     assert f"session {session.name}  {DEVICE}  closed" in shown
     assert f"batch {batch.name}  {DEVICE}  closed" in shown
     assert [each.accepting for each in service.sessions.values()] == [False, False]

@@ -5,6 +5,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ pytest.importorskip("qiskit_ibm_runtime", reason="the extra qiskit is not instal
 from platform_account import CANARY, DEVICE, account, devices, execute, hurry
 
 from backends.ibm import IBM
-from backends.ibm.service import ServiceError
+from backends.ibm.service import ServiceError, connect
 from backends.ibm.transports import reach
 from backends.ledger.courier import JobFailed
 
@@ -247,6 +248,7 @@ def test_no_command_shows_a_secret(
     """Resuming, sending again, cancelling, opening and closing a session: while everything fails, and when it works."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("backends.ledger.courier.SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr("backends.ibm.access.connect", cache(connect))  # whose own failures are tested above
     texts: list[str] = []
 
     def run(*arguments: str, code: int = 1) -> str:

@@ -1,6 +1,7 @@
 """Training within a budget of QPU seconds, on a fake device: a running total, a stop, a checkpoint, a resumption."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,25 +31,38 @@ def common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...
     return ("train", "--config", tmp_path / "tiny.json", "--data", tmp_path, *FLAGS)
 
 
+def plain(text: str) -> str:
+    """What is read of a terminal's output: without its colours and movements."""
+    return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text)
+
+
 def totals(out: Path) -> list[float]:
     return [line["qpu_seconds"] for line in RunFolder(out).lines() if "qpu_seconds" in line]
 
 
-def test_a_run_stops_at_its_budget_and_resumes(common: tuple[object, ...], tmp_path: Path) -> None:
+def test_a_run_stops_at_its_budget_and_resumes(
+    common: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich draws its progress bar as on a terminal
     out, whole = tmp_path / "run", tmp_path / "whole"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        assert qlm(*common, "--allow-qpu-seconds", 500, "--out", whole).exit_code == 0
+        drawn = qlm(*common, "--allow-qpu-seconds", 500, "--out", whole)
+        assert drawn.exit_code == 0
         spent = totals(whole)
+        shown = re.findall(r"([\d.]+) of 500 QPU seconds", plain(drawn.stdout))
+        assert shown[-1] == f"{spent[-1]:.1f}"
+        assert set(shown) == {f"{total:.1f}" for total in spent}  # each as soon as it is known
         assert len(spent) == 4
         assert spent == sorted(spent)
         assert spent[0] > 0
         allowed = int(spent[1]) + 3  # two steps, and not quite a third
         stopped = qlm(*common, "--allow-qpu-seconds", allowed, "--fresh", "--out", out)
         assert stopped.exit_code == 3, stopped.stderr
-        assert f"of {allowed} QPU seconds are used" in stopped.stdout
-        assert "is saved; continue with: qlm train --resume" in stopped.stdout
+        told = plain(stopped.stdout)
+        assert f"of {allowed} QPU seconds are used" in told
+        assert "is saved; continue with: qlm train --resume" in told
         assert totals(out)[-1] <= allowed
         resume = ("train", "--resume", "--out", out, "--backend", FLAGS[-1], "--fresh")
         again = qlm(*resume, "--allow-qpu-seconds", allowed)
