@@ -19,13 +19,13 @@ import triton.language as tl
 @triton.jit
 def _load(x, row, d, D, inside):
     """A tile of x (rows, D), zero outside."""
-    return tl.load(x + row[:, None] * D + d[None, :], mask=inside[:, None] & (d < D)[None, :], other=0.0)
+    return tl.load(x + (row[:, None] * D + d[None, :]), mask=inside[:, None] & (d < D)[None, :], other=0.0)
 
 
 @triton.jit
 def _store(x, row, d, D, inside, value):
     """Write a tile of x (rows, D)."""
-    tl.store(x + row[:, None] * D + d[None, :], value, mask=inside[:, None] & (d < D)[None, :])
+    tl.store(x + (row[:, None] * D + d[None, :]), value, mask=inside[:, None] & (d < D)[None, :])
 
 
 @triton.jit
@@ -61,7 +61,7 @@ def forward_tiles(
     inside, row = t < L, document * L + t
     total = tl.zeros((T, W), y.dtype.element_ty) + tl.load(bias + d, mask=d < D, other=0.0)[None, :]
     for k in tl.static_range(K):
-        back: tl.constexpr = K - 1 - k
+        back = K - 1 - k
         allowed = _reached(since, row, inside, back, MARKED)
         tap = tl.load(weight + k * D + d, mask=d < D, other=0.0)
         total += tap[None, :] * _input(x, state, document, t, L, D, d, back, K, allowed)
@@ -80,7 +80,7 @@ def backward_tiles(
     total = tl.zeros((T, W), grad_x.dtype.element_ty)
     tl.store(grad_bias + tile.to(tl.int64) * D + d, tl.sum(grad, axis=0), mask=d < D)
     for k in tl.static_range(K):
-        back: tl.constexpr = K - 1 - k
+        back = K - 1 - k
         tap = tl.load(weight + k * D + d, mask=d < D, other=0.0)
         allowed = _reached(since, row, inside, back, MARKED)
         share = tl.sum(grad * _input(x, state, document, t, L, D, d, back, K, allowed), axis=0)

@@ -16,6 +16,10 @@ from classical_kernels.linear_scan.cpu import _scan_backward, scan_channels
 
 _LANES = 1 << 16
 _SHORT = 16
+_TILE = {  # steps of a tile, so few that no registers spill, as compiled for compute capabilities 8.0 to 10.0
+    torch.bfloat16: 32, torch.float16: 32, torch.float32: 64, torch.float64: 64, torch.complex64: 32,
+    torch.complex128: 16,
+}  # fmt: skip
 _PREFETCHED = {True: 8, False: 3}  # steps or tiles under way, the one computed included
 
 
@@ -32,7 +36,7 @@ def plan(shape: Sequence[int], dtype: torch.dtype) -> Plan:
     """The rule that picks the kernel for operands (batch, seq, channels): many channels or few steps go step by step.
 
     A step moves a few bytes a channel, of which a GPU wants megabytes under way. Step by step, with 8 steps fetched
-    ahead, that takes about 2**16 channels (batch times channels). With fewer, and 16 steps or more, tiles of 32 or 64
+    ahead, that takes about 2**16 channels (batch times channels). With fewer, and 16 steps or more, tiles of 16 to 64
     steps are fetched ahead, at the price of an associative scan of each in registers. A row of a tile is one line of
     128 bytes, a step 512 bytes, 16 for each thread of a warp. Reasoned from latencies and sizes, not measured.
 
@@ -44,8 +48,7 @@ def plan(shape: Sequence[int], dtype: torch.dtype) -> Plan:
     batch, seq_len, n_channels = shape
     if batch * n_channels >= _LANES or seq_len < _SHORT:
         return Plan(True, 1, 512 // dtype.itemsize)
-    few = dtype.is_complex or dtype.itemsize == 2  # as many registers a tile as float32
-    return Plan(False, 32 if few else 64, 128 // dtype.itemsize)
+    return Plan(False, _TILE[dtype], 128 // dtype.itemsize)
 
 
 def forward_launch(operands: tuple[Tensor, ...], reverse: bool, how: Plan) -> Launch:

@@ -31,7 +31,7 @@ def _load(x, row, low, N, inside, STATE: tl.constexpr, COMPLEX: tl.constexpr, W:
     P: tl.constexpr = 2 if COMPLEX else 1
     column = low * P + tl.arange(0, W * P)
     mask = inside[:, None] & (column < N * P)[None, :]
-    tile = tl.load(x + row[:, None] * (N * P) + column[None, :], mask=mask, other=0.0).to(STATE)
+    tile = tl.load(x + (row[:, None] * (N * P) + column[None, :]), mask=mask, other=0.0).to(STATE)
     if COMPLEX:
         real, imaginary = tl.split(tl.reshape(tile, (row.shape[0], W, 2)))
     else:
@@ -46,7 +46,7 @@ def _store(x, row, low, N, inside, real, imaginary, COMPLEX: tl.constexpr, W: tl
     column = low * P + tl.arange(0, W * P)
     mask = inside[:, None] & (column < N * P)[None, :]
     tile = tl.reshape(tl.join(real, imaginary), (row.shape[0], W * P)) if COMPLEX else real
-    tl.store(x + row[:, None] * (N * P) + column[None, :], tile.to(x.dtype.element_ty), mask=mask)
+    tl.store(x + (row[:, None] * (N * P) + column[None, :]), tile.to(x.dtype.element_ty), mask=mask)
 
 
 @triton.jit

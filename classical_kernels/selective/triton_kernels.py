@@ -95,13 +95,13 @@ def _before(a, b, cut, h, MARKED: tl.constexpr, BACK: tl.constexpr):
 @triton.jit
 def _wide(x, row, d, D, inside):
     """A tile (T, W) of x (rows, D), zero outside."""
-    return tl.load(x + row[:, None] * D + d[None, :], mask=inside[:, None] & (d < D)[None, :], other=0.0)
+    return tl.load(x + (row[:, None] * D + d[None, :]), mask=inside[:, None] & (d < D)[None, :], other=0.0)
 
 
 @triton.jit
 def _put(x, row, d, D, inside, value):
     """Write a tile of x (rows, D)."""
-    tl.store(x + row[:, None] * D + d[None, :], value, mask=inside[:, None] & (d < D)[None, :])
+    tl.store(x + (row[:, None] * D + d[None, :]), value, mask=inside[:, None] & (d < D)[None, :])
 
 
 @triton.jit
@@ -150,7 +150,8 @@ def forward_chunks(
             states = _after(a, b, _cut(marks, row, inside, a, MARKED), h[None, :, :], MARKED)
             h = tl.sum(tl.where((tl.arange(0, T) == T - 1)[:, None, None], states, 0.0), axis=0)
             out = tl.sum(states * C_t[:, :, None], axis=1)
-            out += _wide(y, row, d, D, inside & (low + 0 * t > 0))  # what earlier sweeps left
+            if N > S:  # what earlier sweeps left
+                out += _wide(y, row, d, D, inside & (low + 0 * t > 0))
             if SKIP:
                 D_tile = tl.load(skip + d, mask=d < D, other=0.0)
                 out += tl.where(low == 0, 1.0, 0.0).to(out.dtype) * D_tile[None, :] * u_t
@@ -188,7 +189,6 @@ def backward_chunks(
             chunk = n_chunks - 1 - back
             t = chunk * T + tl.arange(0, T)
             row, inside = document * L + chunk * T + tl.arange(0, T), t < L
-            again = inside & (low + 0 * t > 0)  # what earlier sweeps left is added to
             u_t, delta_t = _wide(u, row, d, D, inside), _wide(delta, row, d, D, inside)
             B_t, C_t = _wide(B, row, n, N, inside), _wide(C, row, n, N, inside)
             x = delta_t[:, None, :] * A_tile[None, :, :]
@@ -208,13 +208,18 @@ def backward_chunks(
             if GATED:
                 gate = _wide(z, row, d, D, inside)
                 share = 1 / (1 + tl.exp(-gate))
-                out = tl.sum(states * C_t[:, :, None], axis=1) + _wide(grad_z, row, d, D, again)
+                out = tl.sum(states * C_t[:, :, None], axis=1)
+                if N > S:  # what earlier sweeps left
+                    out += _wide(grad_z, row, d, D, inside & (low + 0 * t > 0))
                 last = low + S >= N
                 if SKIP:
                     out += tl.where(last, 1.0, 0.0).to(out.dtype) * u_t * tl.load(skip + d, mask=d < D, other=0.0)
                 _put(grad_z, row, d, D, inside, tl.where(last, grad * out * share * (1 + gate * (1 - share)), out))
                 grad = grad * gate * share
-            to_u, to_delta = _wide(grad_u, row, d, D, again), _wide(grad_delta, row, d, D, again)
+            to_u, to_delta = tl.zeros_like(u_t), tl.zeros_like(u_t)
+            if N > S:
+                to_u = _wide(grad_u, row, d, D, inside & (low + 0 * t > 0))
+                to_delta = _wide(grad_delta, row, d, D, inside & (low + 0 * t > 0))
             if SKIP:
                 to_u += tl.where(low == 0, 1.0, 0.0).to(grad.dtype) * grad * tl.load(skip + d, mask=d < D, other=0.0)
                 sum_skip += tl.sum(grad * u_t, axis=0)
