@@ -157,6 +157,22 @@ def test_state_is_constant_where_no_attention_is_left() -> None:
     assert cached["[0, 2]"] == [2 * state + 2 * 4 * n * 2 * 8 for n in (5, 50)]  # one head of width 8, keys and values
 
 
+def test_blocks_stay_exact_in_a_narrow_model(tmp_path: Path) -> None:
+    """Beside the original's own rounding: what a block adds is small beside what it is added to."""
+    exact: Any = replace_attention(original(), layers=[1])
+    narrow: Any = replace_attention(original().to(torch.bfloat16), layers=[1])  # pyright: ignore[reportArgumentType] -- as elsewhere
+    narrow.mixers()[1].load_state_dict(exact.mixers()[1].state_dict())
+    x = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        expected = exact.mixers()[1](x.float())[0]
+        assert float((narrow.mixers()[1](x)[0] - expected).norm() / expected.norm()) < 2**-8
+    with quiet_transformers():
+        narrow.save_pretrained(tmp_path)
+        loaded = ConvertedForCausalLM.from_pretrained(tmp_path)
+    assert loaded(tokens()).logits.dtype is torch.bfloat16
+    assert loaded(tokens()).logits.equal(narrow(tokens()).logits)
+
+
 def test_fresh_blocks_start_as_they_do_elsewhere_and_draw_nothing_anew() -> None:
     decays = replace_attention(original(), layers=[1]).mixers()[1].block.get_submodule("decay")
     bias: Any = decays.bias

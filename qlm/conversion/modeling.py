@@ -25,7 +25,7 @@ class BlockMixer(nn.Module):
     """A block in attention's place: what it adds to the normalised stream x (b, l, d), ``block(x) - x``.
 
     The layer around it keeps its own norm and residual sum; the block normalises once more. The difference has the
-    rounding of x + update, which is coarse in bfloat16.
+    rounding of x + update in the block's precision, too coarse in bfloat16: blocks stay in float32 in such a model.
 
     >>> mixer = BlockMixer(block_class("harmonic")(8, block_config({"kind": "harmonic"}, "off")), 0)
     >>> mixer(torch.randn(1, 3, 8))[0].shape
@@ -49,13 +49,13 @@ class BlockMixer(nn.Module):
         **_: Any,
     ) -> tuple[Tensor, None]:
         """Return what the block adds, and None for attention's weights; masks of pairs and rotations are not read."""
+        x = hidden_states.to(next(self.block.parameters()).dtype)
         layer = None if past_key_values is None else past_key_values.layers[self.layer_idx]
-        if layer is None:
-            return self.block(hidden_states, Context(real_tokens, keep=False)).hidden - hidden_states, None
-        assert isinstance(layer, RecurrentLayer)  # the model checks its cache
-        output = self.block(hidden_states, Context(real_tokens, state=layer.state))
-        layer.advance(output.state, hidden_states.shape[1])
-        return output.hidden - hidden_states, None
+        state = () if layer is None else layer.state  # pyright: ignore[reportAttributeAccessIssue] -- the model checks its cache
+        output = self.block(x, Context(real_tokens, state=state, keep=layer is not None))
+        if isinstance(layer, RecurrentLayer):
+            layer.advance(output.state, x.shape[1])
+        return (output.hidden - x).to(hidden_states.dtype), None
 
 
 class ConvertedForCausalLM(PreTrainedModel, GenerationMixin):
@@ -78,6 +78,7 @@ class ConvertedForCausalLM(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    _keep_in_fp32_modules_strict = {"block"}  # noqa: RUF012 -- transformers' class attribute
 
     def __init__(self, config: ConvertedConfig) -> None:
         super().__init__(config)
@@ -176,7 +177,9 @@ class ConvertedForCausalLM(PreTrainedModel, GenerationMixin):
 def replace_attention(
     teacher: PreTrainedModel, block: dict[str, Any] | None = None, layers: list[int] | None = None
 ) -> ConvertedForCausalLM:
-    """Return a copy of a model with fresh blocks (harmonic by default) in place of attention, in its dtype and device.
+    """Return a copy of a model with fresh blocks (harmonic by default) in place of attention, on its device.
+
+    It has the model's dtype, the blocks at least float32.
 
     Raises ValueError for a model of another layout, and as ``ConvertedConfig`` does; TypeError for one without a head.
 
@@ -193,11 +196,16 @@ def replace_attention(
     if type(teacher).__name__ != expected:
         raise TypeError(f"a conversion expects a {expected}, got a {type(teacher).__name__}; pass the causal model.")
     student = ConvertedForCausalLM(config)
-    missing = student.base.load_state_dict(teacher.state_dict(), strict=False).missing_keys
+    copied = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    missing = student.base.load_state_dict(copied, strict=False, assign=True).missing_keys
     assert all(".self_attn.block." in name for name in missing), missing
     if teacher.generation_config is not None:
         student.generation_config = deepcopy(teacher.generation_config)
-    return student.to(teacher.device, teacher.dtype).train(teacher.training)  # pyright: ignore[reportArgumentType, reportReturnType] -- transformers wraps nn.Module.to
+    student.tie_weights()
+    for mixer in student.mixers().values():
+        mixer.to(torch.promote_types(teacher.dtype, torch.float32))
+    # The dtype came with the tensors: a cast of the whole would round the rotations' frequencies too.
+    return student.to(teacher.device).train(teacher.training)  # pyright: ignore[reportArgumentType, reportReturnType] -- transformers wraps nn.Module.to
 
 
 def _check_cache(cache: Any, replaced: list[int], n_layers: int) -> None:
