@@ -19,8 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-
-_LONGEST = 0.08
+_LONGEST = 0.06
 """Seconds within which most processes that have written their request down have its result."""
 
 

@@ -32,7 +32,6 @@ from backends.ledger.transport import Unreachable
 HERE = Path(__file__).resolve()
 ENVIRONMENT = {"PYTHONPATH": f"{HERE.parent.parent}:{HERE.parent}"}
 ALLOWED = 1e6
-QUICK = Backoff(first=0.002, longest=0.02, repeats=12)
 PATIENT = Backoff(first=0.25, longest=30.0, repeats=12)
 
 
@@ -56,7 +55,7 @@ def request(number: int) -> JobRequest:
 
 def courier(ledger: Ledger, address: str, noted: Any = None) -> Courier:
     transport = Loopback(address) if noted is None else Loopback(address, noted=noted)
-    return Courier(ledger, transport, QUICK if noted else PATIENT)
+    return Courier(ledger, transport, PATIENT)
 
 
 def main(task: str, path: str, address: str, number: str, phase: str, n: str) -> None:
@@ -70,14 +69,17 @@ def main(task: str, path: str, address: str, number: str, phase: str, n: str) ->
         return connection
 
     sqlite3.connect = traced
-    if task == "carry":
-        (result,) = courier(open_ledger(path), address, countdown).deliver([request(int(number))], ALLOWED)
-        print(json.dumps({"events": countdown.seen, "result": result.decode(), "heavy": heavy_modules()}))
-        return
-    countdown.written = True  # by the process before
+    countdown.written = task == "resume"  # by the process before
     ledger = open_ledger(path, HurriedClock().clock())
-    carrier = Courier(ledger, Loopback(address, noted=countdown), PATIENT)
-    print(json.dumps({"asked": resume(ledger, carrier)}))
+    carrier = courier(ledger, address, countdown)
+    if task == "resume":
+        print(json.dumps({"asked": resume(ledger, carrier)}))
+        return
+    try:
+        (result,) = carrier.deliver([request(int(number))], ALLOWED)
+    except Undecided:  # the request was lost on the wire, and nobody is here to consent
+        return
+    print(json.dumps({"events": countdown.seen, "result": result.decode(), "heavy": heavy_modules()}))
 
 
 def heavy_modules() -> list[str]:
@@ -135,7 +137,11 @@ def perish(task: str, path: Path, service: Any, number: int, point: Point) -> tu
             select.select([child.stdout], [], [], 60)  # the request is on the disk
             time.sleep(point.seconds)
             child.kill()
-        stdout, stderr = child.communicate(timeout=60)
+        try:
+            stdout, stderr = child.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise
     if child.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(stderr.decode())
     return child.returncode == -signal.SIGKILL, stdout.decode()

@@ -91,9 +91,9 @@ def account(service: StandIn, token: str = CANARY, instance: str | None = CRN) -
         yield
 
 
-def hurry(patch: pytest.MonkeyPatch) -> None:
+def hurry(patch: pytest.MonkeyPatch, repeats: int = 3) -> None:
     """Let couriers and sessions pause for hundredths of a second between repetitions."""
-    quick = Backoff(first=0.01, longest=0.05, repeats=3)
+    quick = Backoff(first=0.01, longest=0.05, repeats=repeats)
     patch.setattr("backends.ibm.transports.Courier", partial(Courier, safe=quick))
     patch.setattr("backends.ibm.gate._PAUSE", 0.01)
     patch.setattr("backends.ibm.live_session.Backoff", lambda: quick)

@@ -93,6 +93,17 @@ def test_an_accepted_job_is_never_sent_again(service: StandIn, path: Path, fault
     assert service.fault.happened == 1
 
 
+def test_two_ways_to_one_device_both_hear(service: StandIn, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one, opened since, does not make the first believe that what it sent has not left."""
+    monkeypatch.setattr("backends.ibm.access.connect", cache(connect))
+    backend = IBM(DEVICE, shots=100, mode="job", allow_qpu_seconds=20)
+    backend.estimate(*ASKED)
+    reach(DEVICE, open_ledger(path))
+    service.fault = once("POST", "/jobs", Fault(after=True))
+    assert backend.expectations(*ASKED).values.shape == (2, 2)
+    assert (service.posted(), len(service.jobs)) == (1, 1)
+
+
 def test_questions_are_asked_again(service: StandIn, path: Path) -> None:
     backend = IBM(DEVICE, shots=100, mode="job", allow_qpu_seconds=20)
     backend.estimate(*ASKED)
@@ -248,6 +259,7 @@ def test_no_command_shows_a_secret(
     """Resuming, sending again, cancelling, opening and closing a session: while everything fails, and when it works."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr("backends.ledger.courier.SEARCH_SECONDS", 0.0)
+    hurry(monkeypatch, repeats=1)
     monkeypatch.setattr("backends.ibm.access.connect", cache(connect))  # whose own failures are tested above
     texts: list[str] = []
 

@@ -2,16 +2,13 @@
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from backends.extras import require
 from backends.ibm.devices import is_real, open_device
 from backends.ibm.placing import Placed, narrowed, part, place
 from backends.ibm.service import connect
 from circuits import Circuit
-
-if TYPE_CHECKING:
-    from backends.ibm.gate import Gate
 
 MAX_FAKE_WIRES = 12
 """A fake device's noise is simulated on density matrices: 4**12 numbers."""
@@ -76,7 +73,7 @@ class Real(Access):
 
     def __init__(self, name: str, mode: str) -> None:
         super().__init__(connect(name), mode)
-        self.gate: "Gate" = require("ibm", "backends.ibm.gate", "qiskit").guarded(self.device)
+        require("ibm", "backends.ibm.gate", "qiskit").guarded(self.device)
         self.held: Any = None
         """The runtime's batch or session that is open."""
 

@@ -75,14 +75,19 @@ class Gate(HTTPAdapter):
 
 
 def guarded(device: Any) -> Gate:
-    """Put a gate between a device and its service, and return it; a device without a service has nothing to guard."""
-    gate = Gate()
-    if isinstance(device, require("ibm", "qiskit_ibm_runtime", "qiskit").IBMBackend):
-        service = device.service
-        clients = (service._active_api_client, *service._api_clients.values(), device._api_client)
-        for client in clients:
-            for scheme in ("http://", "https://"):
-                client._session.mount(scheme, gate)
+    """Return the gate between a device and its service, put there at need; without a service nothing is to be guarded.
+
+    A device has one gate, whoever asks: a submission that another one watched would look as if it had not left.
+    """
+    if not isinstance(device, require("ibm", "qiskit_ibm_runtime", "qiskit").IBMBackend):
+        return Gate()
+    service = device.service
+    clients = (service._active_api_client, *service._api_clients.values(), device._api_client)
+    mounted = [adapter for client in clients for adapter in client._session.adapters.values()]
+    gate = next((adapter for adapter in mounted if isinstance(adapter, Gate)), None) or Gate()
+    for client in clients:
+        for scheme in ("http://", "https://"):
+            client._session.mount(scheme, gate)
     return gate
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from backends.extras import require
 from backends.ibm.access import MODES, Real
+from backends.ibm.gate import guarded
 from backends.ibm.service import ServiceError, explain, failures, is_temporary, unopened
 from backends.ledger import sessions
 from backends.ledger.backoff import Backoff
@@ -66,7 +67,7 @@ class LiveSession(Sessions):
         mode, device = self.access.mode, self.access.device
         made = getattr(require("ibm", "qiskit_ibm_runtime", "qiskit"), MODES[mode])
         row = self.book.begin(mode, device.name, waiting, allowed)
-        heard = self.access.gate.heard
+        heard = guarded(device).heard
         heard.refused = None
         try:
             opened = made(backend=device, **({"max_time": row.longest} if mode == "session" else {}))

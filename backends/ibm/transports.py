@@ -33,7 +33,7 @@ class Runtime(Transport):
         self._live: dict[str, Any] = {}
 
     def submit(self, job: Job) -> str:
-        heard = self.access.gate.heard
+        heard = require("ibm", "backends.ibm.gate", "qiskit").guarded(self.access.device).heard
         heard.sent, heard.status = False, None
         try:
             started = asked(job.body).start(self.access, job.tag, job.cap)
