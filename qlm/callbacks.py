@@ -116,11 +116,12 @@ class SaveOnInterrupt(TrainerCallback):
 class ProgressBar(TrainerCallback):
     """A rich progress bar with the last log's bits per byte; nothing where the console is no terminal."""
 
-    def __init__(self, console: Console, label: str) -> None:
+    def __init__(self, console: Console, label: str, tokens_per_byte: float = 1.0) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         notes = (TextColumn("{task.fields[note]}"), TextColumn("{task.fields[cost]}"))
         self.bar = Progress(*columns, *notes, console=console, refresh_per_second=4)
         self.label = label
+        self.tokens_per_byte = tokens_per_byte
         self.task = TaskID(0)
 
     def show_cost(self, told: str) -> None:
@@ -147,7 +148,8 @@ class ProgressBar(TrainerCallback):
         **_: Any,
     ) -> None:
         if logs is not None and "loss" in logs:
-            self.bar.update(self.task, note=f"loss {logs['loss'] / math.log(2):.3f} bits per byte")
+            bits = logs["loss"] * self.tokens_per_byte / math.log(2)
+            self.bar.update(self.task, note=f"loss {bits:.3f} bits per byte")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()

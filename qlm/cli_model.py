@@ -95,17 +95,18 @@ def _evaluate_stream(model: Path, data: str | None, split: str | None, backend: 
 def generate(
     model: ModelOption,
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "The ",
-    max_new_tokens: Annotated[int, typer.Option(help="Bytes to add at most.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest byte each time.")] = 0.8,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens (bytes) to add at most.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.8,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     backend: BackendOption = "statevector",
 ) -> None:
     """Continue a text."""
     _check_folder(model)
+    from qlm.encoders import load_encoder
     from qlm.generation import Sampling, generate_text
 
     sampling = Sampling(max_new_tokens, temperature, seed)
-    typer.echo(prompt + generate_text(_load(model, backend), prompt, sampling))
+    typer.echo(prompt + generate_text(_load(model, backend), prompt, sampling, load_encoder(model)))
 
 
 def entropy(
@@ -127,9 +128,15 @@ def entropy(
     from rich.console import Console
 
     from backends.registry import open_backend
+    from qlm.encoders import ByteEncoder, load_encoder
     from qlm.entropy import measure_entropy
     from qlm.entropy_views import terminal_view, write_entropy_views
 
+    if not isinstance(load_encoder(model), ByteEncoder):
+        raise ValueError(
+            f"entropy expects a model that reads bytes, got one with a tokenizer of its own in {model}; train one with "
+            "--tokenizer bytes."
+        )
     opened = open_backend(backend)
     table = measure_entropy(
         _load(model, "statevector"),  # the text's hidden states are exact; the circuits' entropies are the backend's

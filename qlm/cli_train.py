@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qlm.config import QLMConfig
     from qlm.data import Corpus
     from qlm.evaluation import Evaluation
@@ -19,13 +21,18 @@ EXIT_BUDGET = 3
 
 
 def train(
-    data: Annotated[str | None, typer.Option(help="python-docs (the default), or a text file or folder.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="python-docs (the default), a text file or folder, or hf:DATASET[:CONFIG].")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="A named configuration; tiny-hybrid when nothing is said.")] = None,
     config: Annotated[Path | None, typer.Option(help="A JSON file of configuration keys, laid over --preset.")] = None,
     quantum: Annotated[str | None, typer.Option(help="circuit, twin, separable, frozen or off.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="bytes (the default), bpe:N to train one of N tokens, or hf:NAME or hf:FOLDER.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
-    context: Annotated[int | None, typer.Option(help="Tokens (bytes) a window.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens a window.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Largest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data and routing.")] = None,
     stateful: Annotated[
@@ -55,6 +62,7 @@ def train(
         "learning_rate": learning_rate,
         "seed": seed,
         "stateful": stateful or None,
+        "tokenizer": tokenizer,
     }
     allowed: dict[str, Any] = {"allow_qpu_seconds": allow_qpu_seconds, "fresh": fresh, "tensorboard": tensorboard}
     if resume:
@@ -79,16 +87,17 @@ def train(
         )
         return
     name = preset or (config.stem if config else DEFAULT_PRESET)
-    plan = _fresh(_config(preset, config, quantum), data or "python-docs", backend, changes)
+    plan = _fresh(lambda **keys: _config(preset, config, quantum, **keys), data or "python-docs", backend, changes)
     plan = replace(plan, **allowed)
     _run(plan, out or next_name(Path("runs"), name), "overwrite" if overwrite else "refuse")
 
 
-def _config(preset: str | None, file: Path | None, quantum: str | None) -> "QLMConfig":
-    """The configuration that the flags describe: a preset, a file's keys laid over it, and the quantum mode on top."""
+def _config(preset: str | None, file: Path | None, quantum: str | None, **more: Any) -> "QLMConfig":
+    """The configuration that the flags describe: a preset, a file's keys laid over it, and the quantum mode on top,
+    with what the tokenizer asks for."""
     from qlm.checkpoint_files import read_keys
 
-    keys = {} if file is None else _read_keys(file)
+    keys = {**({} if file is None else _read_keys(file)), **more}
     if quantum is not None:
         keys["quantum"] = quantum
         for block in keys.get("blocks") or ():
@@ -115,23 +124,34 @@ def _read_keys(file: Path) -> dict[str, Any]:
     return keys
 
 
-def _fresh(config: "QLMConfig", data: str, backend: str, changes: dict[str, Any]) -> "Plan":
+def _fresh(configure: "Callable[..., QLMConfig]", data: str, backend: str, changes: dict[str, Any]) -> "Plan":
+    """The plan of a new run; what is quick to check comes before texts are read and tokenizers trained."""
+    from qlm.bpe import check_tokenizer, make_encoder
+    from qlm.encoders import BYTES
     from qlm.recipe import Plan, TrainingRecipe, with_changes
 
-    recipe = with_changes(TrainingRecipe(), **changes)
-    return Plan(config, read_corpus(data, recipe.context, recipe.stateful), recipe, _absolute(data), backend)
+    config, recipe = configure(), with_changes(TrainingRecipe(), **changes)
+    check_tokenizer(recipe.tokenizer)
+    corpus = read_corpus(data, recipe.context, recipe.stateful)
+    encoder = make_encoder(recipe.tokenizer, corpus.train)
+    if recipe.tokenizer != BYTES:
+        special = {"bos_token_id": encoder.start_id, "eos_token_id": encoder.start_id, "pad_token_id": encoder.pad_id}
+        config = configure(vocab_size=encoder.n_ids, **special)
+    return Plan(config, corpus, recipe, _absolute(data), backend, encoder=encoder)
 
 
 def _resumed(out: Path, data: str | None, backend: str, changes: dict[str, Any]) -> "Plan":
     """The recorded plan, with what the flags say in its place: a difference is refused when the folder is opened."""
     from qlm.checkpoint_files import read_config
+    from qlm.encoders import load_encoder
     from qlm.recipe import Plan, TrainingRecipe, with_changes
     from qlm.runs import RunFolder
 
     record = RunFolder(out).record()
     recipe = with_changes(TrainingRecipe(**record.recipe), **changes)
     source = record.data if data is None else _absolute(data)
-    return Plan(read_config(out), read_corpus(source, recipe.context, recipe.stateful), recipe, source, backend)
+    corpus = read_corpus(source, recipe.context, recipe.stateful)
+    return Plan(read_config(out), corpus, recipe, source, backend, encoder=load_encoder(out))
 
 
 def read_corpus(source: str, context: int, stateful: bool) -> "Corpus | OrderedCorpus":
@@ -144,14 +164,15 @@ def read_corpus(source: str, context: int, stateful: bool) -> "Corpus | OrderedC
 
 def _absolute(data: str) -> str:
     """The corpus' source as a run records it: a path that does not depend on where one stands."""
-    path = Path(data)
-    return str(path.resolve()) if path.exists() else data
+    prefix, path = ("hf:", Path(data[3:])) if data.startswith("hf:") else ("", Path(data))
+    return prefix + str(path.resolve()) if path.exists() else data
 
 
 def _run(plan: "Plan", out: Path, existing: str) -> None:
     from rich.console import Console
 
     from qlm.checkpoints import load_model
+    from qlm.encoders import BYTES
     from qlm.qpu_budget import QpuBudgetReached
     from qlm.results import finish_run
     from qlm.training import train as train_model
@@ -166,7 +187,9 @@ def _run(plan: "Plan", out: Path, existing: str) -> None:
         console.print("The figures below are the exact simulator's: the validation text would cost more than the run.")
         run = replace(run, model=load_model(out, "statevector"))
     console.print(evaluation_table(finish_run(run, plan)))
-    console.print(f"Saved in {out}; try: qlm entropy --model {out}", soft_wrap=True, markup=False, highlight=False)
+    measurable = plan.recipe.tokenizer == BYTES and any(run.model.quantum_layers())
+    command = "entropy" if measurable else "generate"
+    console.print(f"Saved in {out}; try: qlm {command} --model {out}", soft_wrap=True, markup=False, highlight=False)
 
 
 def evaluation_table(measured: "Evaluation") -> Any:

@@ -87,8 +87,9 @@ def load_corpus(source: str | Path, context: int = 256) -> Corpus:
     """Read a corpus and split it 80/10/10, or as its folder says.
 
     `source` is "python-docs" (the reference manual in the standard library, `pydoc_data.topics`), the path of a UTF-8
-    text file, or a folder. A folder that holds train.txt, valid.txt and test.txt is used as that split, unchanged;
-    from any other folder each .txt, .md and .rst file, at any depth, is one document, in the order of the paths.
+    text file, a folder, or "hf:DATASET[:CONFIG]" (`qlm.data_sets`), whose own splits are used where it has them. A
+    folder that holds train.txt, valid.txt and test.txt is used as that split, unchanged; from any other folder each
+    .txt, .md and .rst file, at any depth, is one document, in the order of the paths.
     Everything else goes through `qlm.text_split`: repeats dropped, paragraph groups of about 2 kB split by a fixed
     hash. Raises DataError for a missing, empty or binary text, and for one too short for `context` tokens, and
     ValueError for a context below 2. Cost O(n log n) in the bytes, with about 60 bytes of memory a byte of text.

@@ -1,6 +1,7 @@
 """Metrics as TensorBoard's event files, when they are asked for."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ FOLDER = "tensorboard"
 def check_tensorboard() -> None:
     """Raise ImportError, with what to install, where TensorBoard is missing."""
     try:
-        import tensorboard as _  # noqa: F401 -- torch's writer needs it, and says so less plainly
+        import_module("tensorboard")  # torch's writer needs it, and says so less plainly
     except ImportError:
         raise ImportError(
             "--tensorboard expects the package tensorboard, which is not installed; pip install "

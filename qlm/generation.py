@@ -1,4 +1,4 @@
-"""Text from a model, byte by byte, at a constant cost per byte."""
+"""Text from a model, token by token, at a constant cost per token."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qlm.encoders import ByteEncoder, TextEncoder
 from qlm.modeling import QLMForCausalLM
 from qlm.state import RecurrentState
-from qlm.tokenizer import EOS_ID, PAD_ID, decode_bytes, encode_bytes
+from qlm.tokenizer import PAD_ID
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next byte is chosen: ``temperature`` 0 takes the likeliest. Raises ValueError for bad numbers.
+    """How the next token is chosen: ``temperature`` 0 takes the likeliest. Raises ValueError for bad numbers.
 
     >>> Sampling(temperature=0.0).max_new_tokens
     200
@@ -30,10 +31,12 @@ class Sampling:
             raise ValueError(f"generation expects a finite temperature >= 0, got {self.temperature}; try 0.8.")
 
 
-def generate_text(model: QLMForCausalLM, prompt: str, sampling: Sampling | None = None) -> str:
+def generate_text(
+    model: QLMForCausalLM, prompt: str, sampling: Sampling | None = None, encoder: TextEncoder | None = None
+) -> str:
     """Return a continuation of the prompt, which follows an end-of-text token; invalid UTF-8 shows as U+FFFD.
 
-    Stops early at an end-of-text token. Torch's random state is untouched.
+    ``encoder`` None: bytes. Stops early at an end-of-text token. Torch's random state is untouched.
 
     >>> from qlm.config import QLMConfig
     >>> _ = torch.manual_seed(0)
@@ -42,7 +45,8 @@ def generate_text(model: QLMForCausalLM, prompt: str, sampling: Sampling | None 
     True
     """
     chosen = Sampling() if sampling is None else sampling
-    ids = torch.tensor([[EOS_ID, *encode_bytes(prompt.encode("utf-8"))]], device=model.device)
+    reader = ByteEncoder() if encoder is None else encoder
+    ids = torch.tensor([[reader.start_id, *reader.encode(prompt.encode("utf-8")).tolist()]], device=model.device)
     how = (
         {"do_sample": True, "temperature": chosen.temperature, "top_k": 0}
         if chosen.temperature
@@ -54,11 +58,11 @@ def generate_text(model: QLMForCausalLM, prompt: str, sampling: Sampling | None 
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=chosen.max_new_tokens,
-            eos_token_id=EOS_ID,
-            pad_token_id=PAD_ID,
+            eos_token_id=reader.start_id,
+            pad_token_id=reader.pad_id,
             **how,
         )
-    return decode_bytes(made[0, ids.shape[1] :].tolist()).decode("utf-8", "replace")
+    return reader.decode(made[0, ids.shape[1] :].tolist())
 
 
 def generate_from(

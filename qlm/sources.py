@@ -1,4 +1,4 @@
-"""Where text comes from: the standard library's manual, a file, or a folder of files."""
+"""Where text comes from: the standard library's manual, a file, a folder of files, or a data set."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Source:
 
 
 def read_source(source: str | Path) -> Source:
-    """Read "python-docs", a text file, or a folder; see `qlm.data.load_corpus`.
+    """Read "python-docs", a text file, a folder, or "hf:" and a data set's name; see `qlm.data.load_corpus`.
 
     Raises DataError where there is no text: a path that does not exist or cannot be read, a file that is empty, has a
     NUL byte or is not UTF-8 (with the offset of the first bad byte), a folder without text.
@@ -44,6 +44,10 @@ def read_source(source: str | Path) -> Source:
     """
     if source == PYTHON_DOCS:
         return Source(PYTHON_DOCS, _python_docs(), _PYTHON_LICENSE)
+    if isinstance(source, str) and source.startswith("hf:"):
+        from qlm.data_sets import read_data_set
+
+        return read_data_set(source)
     path = Path(source)
     if not path.exists():
         close = difflib.get_close_matches(str(source), [PYTHON_DOCS], cutoff=0.7)

@@ -98,7 +98,7 @@ def train(
         meter.resume(folder.rewind(first_step))
     lines = MetricLines(folder, EventFiles(folder.path / FOLDER, first_step + 1) if plan.tensorboard else None)
     listener = SaveOnInterrupt()
-    bar = ProgressBar(console or silent_console(), folder.path.name)
+    bar = ProgressBar(console or silent_console(), folder.path.name, meter.tokens_per_byte)
     validation = Validation(lines.write, lambda: _held_out_bits(model, plan), plan.recipe.validate_every)
     costs = QpuBudget(folder, backend, bar) if isinstance(backend, IBM) and plan.allow_qpu_seconds is not None else None
     beside = (
