@@ -39,7 +39,7 @@ class RemoteJob:
 
 @dataclass
 class RemoteSession:
-    """A batch or session as the service has it: what was asked for, and whether it takes jobs still."""
+    """A batch or session as the service has it."""
 
     id: str
     payload: dict[str, Any]
@@ -105,10 +105,6 @@ class StandIn:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def with_tag(self, tag: str) -> list[RemoteJob]:
-        with self.lock:
-            return [job for job in self.jobs.values() if tag in job.tags]
 
     def posted(self) -> int:
         return sum(method == "POST" and path.endswith("/jobs") for method, path in self.asked)
@@ -200,11 +196,11 @@ class StandIn:
         session = self.sessions[name]
         session.accepting = session.accepting and method == "GET"
         if method == "DELETE":
-            for job in [job for job in self.jobs.values() if job.payload.get("session_id") == name]:
-                self._cancelled(job.id)
-        known = {"id": name, "backend_name": session.payload["backend"], "mode": session.payload["mode"]}
-        state = "open" if session.accepting else "closed"
-        return 200, {**known, "state": state, "accepting_jobs": session.accepting, "elapsed_time": 4.5}
+            for job in [each.id for each in self.jobs.values() if each.payload.get("session_id") == name]:
+                self._cancelled(job)
+        state = {"state": "open" if session.accepting else "closed", "accepting_jobs": session.accepting}
+        about = {"id": name, "backend_name": session.payload["backend"], "mode": session.payload["mode"]}
+        return 200, about | state | {"elapsed_time": 4.5}
 
     def _tagged(self, tags: list[str]) -> list[RemoteJob]:
         with self.lock:
