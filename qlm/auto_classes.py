@@ -10,8 +10,10 @@ from types import ModuleType
 
 def _register_config(module: ModuleType) -> None:
     from qlm.config import QLMConfig
+    from qlm.conversion.config import ConvertedConfig
 
-    module.AutoConfig.register(QLMConfig.model_type, QLMConfig, exist_ok=True)
+    for config in (QLMConfig, ConvertedConfig):
+        module.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_tokenizer(module: ModuleType) -> None:
@@ -23,10 +25,13 @@ def _register_tokenizer(module: ModuleType) -> None:
 
 def _register_models(module: ModuleType) -> None:
     from qlm.config import QLMConfig
+    from qlm.conversion.config import ConvertedConfig
+    from qlm.conversion.modeling import ConvertedForCausalLM
     from qlm.modeling import QLMForCausalLM, QLMModel
 
     module.AutoModel.register(QLMConfig, QLMModel, exist_ok=True)
     module.AutoModelForCausalLM.register(QLMConfig, QLMForCausalLM, exist_ok=True)
+    module.AutoModelForCausalLM.register(ConvertedConfig, ConvertedForCausalLM, exist_ok=True)
 
 
 _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {

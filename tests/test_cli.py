@@ -59,11 +59,11 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code + heavy], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("train", "evaluate", "generate", "entropy", "backends", "draw"):
+    for command in ("train", "evaluate", "generate", "entropy", "backends", "draw", "convert"):
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "entropy", "backends", "draw"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "entropy", "backends", "draw", "convert"])
 def test_each_command_explains_itself(command: str) -> None:
     assert "--help" in ok(command, "--help")
 

@@ -14,6 +14,7 @@ from small_blocks import SMALL
 from tiny_runs import python_docs
 from torch.nn import functional
 from transformers import (
+    AutoModelForCausalLM,
     DynamicCache,
     GPT2Config,
     GPT2LMHeadModel,
@@ -123,7 +124,8 @@ def test_converted_model_is_one_model_whole_in_parts_padded_and_saved(
     assert model.generate(ids, **beams).equal(model.generate(ids, use_cache=False, **beams))
     with quiet_transformers():
         model.save_pretrained(tmp_path)
-        loaded = ConvertedForCausalLM.from_pretrained(tmp_path)
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+        assert isinstance(loaded, ConvertedForCausalLM)
     assert loaded.config.layers == ([0, 1, 2] if layers is None else layers)
     assert loaded(ids, use_cache=False).logits.equal(model(ids, use_cache=False).logits)
     gate = measure_causality(model, length=12)
