@@ -13,7 +13,7 @@ DEV_EXTRAS := dev,qiskit,pennylane,tensornet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-statevector soak backends-table docs clean
+.PHONY: help run test lint bench bench-statevector bench-kernels bench-models bench-gpu soak backends-table docs clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
@@ -32,13 +32,23 @@ lint: $(STAMP_DEV) ## style, types and the import rules
 	$(BIN)/lint-imports
 
 # Ratios within one process, after a check of the results; on a machine with other work they waver.
-BENCHMARKS := scan selective_scan tt_linear mps components kernel_attention time_crystal entropy ranks born_head
+BENCHMARKS := tt_linear mps components kernel_attention time_crystal entropy ranks born_head
 bench: $(STAMP_DEV) ## run all benchmarks; some of them: make bench BENCHMARKS="scan mps"
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
 
 bench-statevector: $(STAMP_BENCH) ## the simulator beside its peers, into benchmarks/results
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.statevector $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.wide_states
+
+bench-kernels: $(STAMP_BENCH) ## recurrences beside memcpy and their peers, into benchmarks/results
+	@set -e; for name in scan selective_scan; do OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+
+bench-models: $(STAMP_BENCH) ## recurrent models beside GPT-2 and Mamba, tasks, a stream, a conversion
+	@set -e; for name in models tasks stream conversion; do OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+
+bench-gpu: $(STAMP_DEV) ## the Triton kernels on a CUDA card, beside its own copy
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[triton]"
+	$(BIN)/python -W ignore -m benchmarks.gpu $(ARGS)
 
 soak: $(STAMP_DEV) ## ten minutes of random circuits, and 200 processes killed while they carry a job
 	$(BIN)/python -m benchmarks.soak
@@ -74,6 +84,7 @@ $(STAMP_DEV): $(STAMP)
 
 $(STAMP_BENCH): $(STAMP_DEV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps mambapy accelerated-scan
 	@touch $@
 
 $(STAMP_DOCS): $(STAMP_DEV)
