@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ class Launch:
 
     `family` is the folder of the kernel's module, `constants` its compile-time parameters. Tensors are contiguous, and
     so are complex ones, which a kernel sees as pairs of real numbers.
+
+    >>> Launch("linear_scan", "forward_steps", programs=0, operands=(torch.ones(1), 1)).run()
     """
 
     family: str
@@ -34,8 +35,15 @@ class Launch:
 
     def function(self) -> Any:
         """The kernel; raises ImportError where the package triton is missing."""
-        require_triton()
-        return getattr(importlib.import_module(f"classical_kernels.{self.family}.triton_kernels"), self.kernel)
+        try:
+            return getattr(importlib.import_module(f"classical_kernels.{self.family}.triton_kernels"), self.kernel)
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+            raise ImportError(
+                "kernels for CUDA tensors expect the package 'triton', which is missing; "
+                "pip install 'hybridqlm[triton]'."
+            ) from error
 
     def run(self) -> None:
         """Launch it on the device of its operands, in the current stream; no program, no launch."""
@@ -47,17 +55,6 @@ class Launch:
             self.function()[(self.programs,)](
                 *self.operands, **self.constants, num_warps=self.num_warps, enable_fp_fusion=True
             )
-
-
-def require_triton() -> None:
-    """Raise ImportError where the package triton is missing, without importing it.
-
-    >>> require_triton() if importlib.util.find_spec("triton") else None
-    """
-    if importlib.util.find_spec("triton") is None:
-        raise ImportError(
-            "kernels on CUDA tensors expect the package 'triton', which is missing; pip install 'hybridqlm[triton]'."
-        )
 
 
 def dense(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks import gpu
 from classical_kernels.convolution.cuda import convolve_cuda
 from classical_kernels.linear_scan.cuda import scan_backward_cuda, scan_cuda
 from classical_kernels.selective.cuda import selective_scan_cuda
@@ -47,7 +48,9 @@ def test_states_kept_on_cuda_are_of_every_16th_step() -> None:
 
 
 def test_missing_triton_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for family in ("linear_scan", "selective", "convolution"):
+        monkeypatch.delitem(sys.modules, f"classical_kernels.{family}.triton_kernels", raising=False)
     row, state, none = torch.ones(1, 2, 3), torch.ones(1, 3), torch.empty(0)
     calls = (
         lambda: scan_cuda(row, row, state, none.byte(), False),
@@ -58,3 +61,18 @@ def test_missing_triton_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     for call in calls:
         with pytest.raises(ImportError, match=r"expect the package 'triton'.*pip install 'hybridqlm\[triton\]'\.$"):
             call()
+
+
+def test_gpu_benchmark_checks_before_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its comparisons, here of the CPU's operators with the loops; its launches, built on no memory; its refusal."""
+    assert gpu.verify(torch.device("cpu"), lengths=(3,), widths=(5,)) == 38
+    found = list(gpu.cases(torch.device("meta")))
+    assert len(found) == 3 * 3 * 4 + 4
+    assert found[0].bytes == 3 * 4 * 4096 * 512 * 4
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match="expected a CUDA device, got none with torch"):
+        gpu.main()
+    monkeypatch.setattr(gpu, "scan_reference", lambda a, b, h0, **options: (a * 1 + h0.sum(), b[:, -1] * 1))
+    with pytest.raises(AssertionError, match=r"expected an error of at most 1e-12, got"):
+        gpu.verify(torch.device("cpu"), lengths=(3,), widths=(5,))

@@ -17,10 +17,9 @@ from classical_kernels.linear_scan.cpu import _scan_backward, scan_channels
 _LANES = 1 << 16
 _SHORT = 16
 _TILE = {  # steps of a tile, so few that no registers spill, as compiled for compute capabilities 8.0 to 10.0
-    torch.bfloat16: 32, torch.float16: 32, torch.float32: 64, torch.float64: 64, torch.complex64: 32,
+    torch.bfloat16: 16, torch.float16: 16, torch.float32: 64, torch.float64: 64, torch.complex64: 32,
     torch.complex128: 16,
 }  # fmt: skip
-_PREFETCHED = {True: 8, False: 3}  # steps or tiles under way, the one computed included
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Plan:
     by_steps: bool
     steps: int
     width: int
+
+    @property
+    def stages(self) -> int:
+        """Steps or tiles under way, the one computed included: about as many bytes for short tiles as for long ones."""
+        return 8 if self.by_steps else 2 + 64 // self.steps
 
 
 def plan(shape: Sequence[int], dtype: torch.dtype) -> Plan:
@@ -76,7 +80,7 @@ def backward_launch(operands: tuple[Tensor, ...], reverse: bool, how: Plan) -> L
 def _launch(direction: str, operands: tuple[Tensor, ...], marks: Tensor, reverse: bool, how: Plan) -> Launch:
     batch, seq_len, n_channels = operands[0].shape
     constants: dict[str, bool | int] = {"REVERSE": reverse, "COMPLEX": operands[0].is_complex()}
-    constants |= {"MARKED": marks.numel() > 0, "W": how.width, "STAGES": _PREFETCHED[how.by_steps]}
+    constants |= {"MARKED": marks.numel() > 0, "W": how.width, "STAGES": how.stages}
     if not how.by_steps:
         constants["T"] = how.steps
     return Launch(
