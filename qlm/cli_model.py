@@ -30,7 +30,7 @@ def evaluate(
     ] = None,
     stream: Annotated[
         bool,
-        typer.Option("--stream", help="Read the text once, as one document of any length, carrying the state; - too."),
+        typer.Option("--stream", help="Read the text (- is standard input) once, as one document of any length."),
     ] = False,
 ) -> None:
     """Measure bits per byte of a model, and what its circuit contributes and costs."""
@@ -50,7 +50,7 @@ def evaluate(
 
     loaded = _load(model, backend)
     corpus = _corpus(model, data)
-    context, encoder = context or CONTEXT, load_encoder(model)
+    context, encoder = CONTEXT if context is None else context, load_encoder(model)
     calibration = bytes(corpus.train[:CALIBRATION])
     measured = evaluate_model(loaded, corpus.split(split or "valid"), calibration, context, encoder=encoder)
     console = Console()

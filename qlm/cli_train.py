@@ -97,7 +97,10 @@ def _config(preset: str | None, file: Path | None, quantum: str | None, **more: 
     with what the tokenizer asks for."""
     from qlm.checkpoint_files import read_keys
 
-    keys = {**({} if file is None else _read_keys(file)), **more}
+    keys = {} if file is None else _read_keys(file)
+    for name, value in more.items():
+        if keys.setdefault(name, value) != value:
+            raise ValueError(f"--tokenizer sets {name} to {value}, got {keys[name]} in {file}; leave it out there.")
     if quantum is not None:
         keys["quantum"] = quantum
         for block in keys.get("blocks") or ():

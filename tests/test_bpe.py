@@ -38,9 +38,9 @@ def encoder() -> TokenizerEncoder:
 
 def model_of(encoder: TokenizerEncoder) -> QLMForCausalLM:
     torch.manual_seed(0)
-    special = {"bos_token_id": encoder.start_id, "eos_token_id": encoder.start_id, "pad_token_id": encoder.pad_id}
-    model = QLMForCausalLM(QLMConfig(d_model=16, blocks=BLOCKS, vocab_size=encoder.n_ids, **special)).eval()
-    return model
+    start = encoder.start_id
+    special: dict[str, Any] = {"bos_token_id": start, "eos_token_id": start, "pad_token_id": encoder.pad_id}
+    return QLMForCausalLM(QLMConfig(d_model=16, blocks=BLOCKS, vocab_size=encoder.n_ids, **special)).eval()
 
 
 def test_any_text_comes_back_from_fewer_tokens(encoder: TokenizerEncoder) -> None:
@@ -139,3 +139,6 @@ def test_the_command_trains_one_and_everything_reads_it(tmp_path: Path) -> None:
     ok("train", "--config", config, "--out", tmp_path / "two", "--tokenizer", f"hf:{out}", *flags)
     assert_same(weights(out), weights(tmp_path / "two"))
     assert type(load_encoder(tmp_path / "nowhere")) is ByteEncoder
+    config.write_text(json.dumps({"d_model": 16, "blocks": BLOCKS, "vocab_size": 299}))
+    refused = qlm("train", "--config", config, "--out", tmp_path / "three", "--tokenizer", "bpe:300", *flags)
+    assert "Error: --tokenizer sets vocab_size to 300, got 299 in" in refused.stderr

@@ -100,6 +100,7 @@ def test_copies_are_exact_and_independent(model: QLMForCausalLM) -> None:
     state = after(model, ids())
     for twin in (copy.deepcopy(state), pickle.loads(pickle.dumps(state)), state.to("cpu"), state.detach()):
         assert same(twin, state)
+        assert all(tensor.is_meta for tensors in twin.to("meta").blocks for tensor in tensors)
         twin.reset()
         assert state.seen == 7
         assert (twin.seen, twin.blocks) == (0, [(), (), ()])
