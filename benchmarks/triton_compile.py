@@ -38,7 +38,10 @@ from classical_kernels.linear_scan import cuda as linear_scan
 from classical_kernels.selective import cuda as selective
 
 ARCHITECTURES = (80, 90, 100)
-MAX_REGISTERS, MAX_SHARED = 255, 64 * 1024  # of a thread, and of a program: two programs or more to a multiprocessor
+MAX_REGISTERS = {"linear_scan": 200, "convolution": 176, "selective": 255}
+"""Of a thread: more than two programs of 128 threads to a multiprocessor for the first two, two for the third."""
+MAX_SHARED = 64 * 1024
+"""Bytes of a program: two to a multiprocessor at least."""
 OUT = Path(__file__).resolve().parent / "results" / "triton_compile.json"
 _NAMES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
@@ -64,6 +67,7 @@ class Row:
     """What the compiler says of a case."""
 
     name: str
+    family: str
     kernel: str
     architecture: int
     registers: int
@@ -175,7 +179,7 @@ def compile_case(case: Case, architecture: int) -> tuple[Row, dict[str, str]]:
     registers = int(_found(r"Used (\d+) registers", log.getvalue())[0])
     spilled = sum(map(int, _found(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log.getvalue())))
     row = Row(
-        case.name, case.launch.kernel, architecture, registers, spilled, compiled.metadata.shared,
+        case.name, case.launch.family, case.launch.kernel, architecture, registers, spilled, compiled.metadata.shared,
         wide_share(code["ptx"]), moved_bytes(code["ttir"]) / case.tile, case.floor,
     )  # fmt: skip
     return row, code
@@ -243,9 +247,11 @@ def main() -> None:
         json.dumps({"triton": triton.__version__, "shape": _SHAPE, "rows": [asdict(row) for row in rows]}, indent=1)
         + "\n"
     )
-    over = [row for row in rows if row.spilled or row.registers > MAX_REGISTERS or row.shared > MAX_SHARED]
+    over = [row for row in rows if row.spilled or row.registers > MAX_REGISTERS[row.family] or row.shared > MAX_SHARED]
     if over:
-        raise SystemExit(f"expected no spills and at most {MAX_SHARED} bytes of shared memory, got:\n{table(over)}")
+        raise SystemExit(
+            f"expected no spills, {MAX_REGISTERS} registers and {MAX_SHARED} bytes at most, got:\n{table(over)}"
+        )
 
 
 if __name__ == "__main__":

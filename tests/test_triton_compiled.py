@@ -35,7 +35,7 @@ def test_kernel_fits(case: Case, architecture: int) -> None:
     """No spills, bounded memory, 128-bit accesses, 64-bit offsets, and no byte above what the algorithm needs."""
     row, code = compile_case(case, architecture)
     assert row.spilled == 0
-    assert row.registers <= MAX_REGISTERS
+    assert row.registers <= MAX_REGISTERS[case.launch.family]
     assert row.shared <= MAX_SHARED
     family = case.launch.family
     if family != "selective":  # there a thread owns one element of a row of (T, W)

@@ -17,7 +17,7 @@ from classical_kernels.linear_scan.cpu import _scan_backward, scan_channels
 _LANES = 1 << 16
 _SHORT = 16
 _TILE = {  # steps of a tile, so few that no registers spill, as compiled for compute capabilities 8.0 to 10.0
-    torch.bfloat16: 16, torch.float16: 16, torch.float32: 64, torch.float64: 64, torch.complex64: 32,
+    torch.bfloat16: 16, torch.float16: 16, torch.float32: 64, torch.float64: 16, torch.complex64: 32,
     torch.complex128: 16,
 }  # fmt: skip
 
