@@ -6,10 +6,10 @@ STAMP := .venv/.stamp
 STAMP_DEV := .venv/.stamp-dev
 STAMP_BENCH := .venv/.stamp-bench
 STAMP_DOCS := .venv/.stamp-docs
-# What `make run` needs, and what the other targets install on top. The extras triton and data are left out, because no
-# test needs them; `.venv/bin/pip install -c constraints.txt -e ".[triton]"` adds one.
+# What `make run` needs, and what the other targets install on top. The extra data is left out, because no test needs
+# it; `.venv/bin/pip install -c constraints.txt -e ".[data]"` adds it.
 EXTRAS := qiskit
-DEV_EXTRAS := dev,qiskit,pennylane,tensornet
+DEV_EXTRAS := dev,qiskit,pennylane,tensornet,triton
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -47,7 +47,6 @@ bench-models: $(STAMP_BENCH) ## recurrent models beside GPT-2 and Mamba, tasks, 
 	@set -e; for name in models tasks stream conversion; do OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
 
 bench-gpu: $(STAMP_DEV) ## the Triton kernels on a CUDA card, beside its own copy
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[triton]"
 	$(BIN)/python -W ignore -m benchmarks.gpu $(ARGS)
 
 soak: $(STAMP_DEV) ## ten minutes of random circuits, and 200 processes killed while they carry a job
