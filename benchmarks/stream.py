@@ -87,10 +87,12 @@ def document(path: Path | None, n_bytes: int) -> Iterable[bytes]:
 
 
 def one_piece(model: QLMForCausalLM, arguments: argparse.Namespace) -> dict[str, float]:
-    """Bits per byte of the beginning, in parts and in one piece."""
+    """Bits per byte of the beginning: in parts, in one piece, and in windows, which forget."""
     text = b"".join(document(arguments.data, arguments.piece))
     parts, whole = stream_evaluate(model, [text]).bits_per_byte, bits_per_byte(model, text, context=len(text) + 1)
-    return {"piece": len(text), "in_parts": parts, "in_one_piece": whole, "difference": parts - whole}
+    forgetful = bits_per_byte(model, text, context=part_length(model) // 16)
+    told = {"in_parts": parts, "in_one_piece": whole, "difference": parts - whole, "in_windows": forgetful}
+    return {"piece": len(text), **told}
 
 
 def run(model: QLMForCausalLM, chunks: Iterable[bytes]) -> np.ndarray:
