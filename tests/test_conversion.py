@@ -1,6 +1,5 @@
 """Attention replaced by blocks: one model in parts, padded and saved; distilled; refused where it leaks."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,8 @@ import causality
 import leaky
 import pytest
 import torch
-from command_line import ok, qlm
-from safetensors.torch import load_file, save_file
 from small_blocks import SMALL
+from small_llamas import CLOSE, SIZE, VOCAB, converted, original, tokens
 from tiny_runs import python_docs
 from torch.nn import functional
 from transformers import (
@@ -20,13 +18,6 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from qlm.console import quiet_transformers
@@ -41,51 +32,9 @@ from qlm.conversion import (
     replace_attention,
 )
 from qlm.conversion.distil import ConversionRecipe, align, alignment_errors, distillation_loss, learn
-from qlm.conversion.run import RECORD
 from qlm.conversion.text import TokenText, read_tokens, score
 from qlm.registry import BLOCKS
 from qlm.tokenizer import EOS_ID, PAD_ID, VOCAB_SIZE, ByteTokenizer
-
-VOCAB = 31
-SIZE: dict[str, Any] = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": 3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-ORIGINALS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
-    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": 4}),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"attn_implementation": "eager"}),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 8}),
-}
-CLOSE = 2e-5  # of logits around 3 from models that norm in float32 whatever their precision
-
-
-def original(name: str = "llama", **changes: Any) -> PreTrainedModel:
-    """A small model with weights far from zero, so that every part of it matters."""
-    torch.manual_seed(0)
-    model, config, own = ORIGINALS[name]
-    return spread(model(config(vocab_size=VOCAB, **{**SIZE, **own, **changes})).eval())
-
-
-def spread(model: Any) -> Any:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
-def converted(name: str = "llama", kind: str = "harmonic", layers: list[int] | None = None) -> Any:
-    return spread(replace_attention(original(name), {"kind": kind, **SMALL.get(kind, {})}, layers))
-
-
-def tokens(length: int = 9) -> torch.Tensor:
-    return torch.randint(3, VOCAB, (2, length), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
@@ -313,87 +262,3 @@ def test_input_that_cannot_be_right_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=said):
             ConvertedConfig(**{"base": base, **changes})
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, taught: tuple[LlamaForCausalLM, TokenText, TokenText]) -> Path:
-    path = tmp_path_factory.mktemp("original")
-    with quiet_transformers():
-        taught[0].save_pretrained(path)
-        ByteTokenizer().save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("story")
-    for name, text in (("train", python_docs().train), ("valid", python_docs().valid), ("test", python_docs().test)):
-        (path / f"{name}.txt").write_text(text[:3000].decode("utf-8", "ignore"))
-    return path
-
-
-def test_command_converts_tells_and_saves(folder: Path, story: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    flags = ("--align-steps", 2, "--distil-steps", 3, "--batch-size", 2, "--context", 32, "--data", story)
-    told = ok("convert", folder, "--out", out, "--block", "mamba", "--layers", "1", *flags)
-    assert "after distillation" in told
-    assert "causal: the future's effect" in told
-    record = json.loads((out / RECORD).read_text())
-    assert f"{record['scores']['distilled']['bits_per_byte']:.4f}" in told
-    assert sorted(file.name for file in out.iterdir()) == sorted(
-        ("config.json", RECORD, "generation_config.json", "model.safetensors", "tokenizer_config.json")
-    )
-    with quiet_transformers():
-        model = ConvertedForCausalLM.from_pretrained(out)
-    assert (model.config.layers, model.config.block["kind"]) == ([1], "mamba")
-    text = read_tokens((story / "valid.txt").read_bytes(), ByteTokenizer(), VOCAB_SIZE)
-    assert score(model, text, 32).bits_per_byte == pytest.approx(record["scores"]["distilled"]["bits_per_byte"])
-    again = qlm("convert", folder, "--out", out)
-    assert again.exit_code == 2
-    assert "a new or empty folder" in again.stderr
-
-
-def test_command_refuses_in_one_sentence(
-    folder: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BLOCKS, "leaky", f"{leaky.__name__}:Leaky")
-    gpt2, pickled, bare = (tmp_path / name for name in ("gpt2", "pickled", "bare"))
-    for path in (gpt2, pickled, bare):
-        path.mkdir()
-        for file in folder.iterdir():
-            (path / file.name).write_bytes(file.read_bytes())
-    (gpt2 / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    (pickled / "extra.bin").write_bytes(b"")
-    (bare / "tokenizer_config.json").unlink()
-    out = tmp_path / "out"
-    for given, said in (
-        ((folder, "--block", "leaky", "--data", story), "a language model expects logits that no later token changes"),
-        ((gpt2,), "a model of Llama's layout (llama, mistral, qwen2, qwen3), got 'gpt2'"),
-        ((pickled,), "safetensors and JSON alone, got extra.bin"),
-        ((bare,), "a tokenizer beside the model"),
-        ((tmp_path / "nowhere",), "which is no folder"),
-        ((folder, "--layers", "one"), "--layers expects all, or numbers with commas"),
-        ((folder, "--layers", "7", "--data", story), "layers expect different numbers from 0 to 1"),
-        ((folder, "--align-steps", "-1"), "align_steps of at least 0"),
-    ):
-        result = qlm("convert", *given, "--out", out, *(() if "--align-steps" in given else ("--align-steps", 0)))
-        assert result.exit_code == 2, result.stdout
-        assert said in result.stderr
-        assert len(result.stderr.splitlines()) == 1
-        assert not out.exists()
-
-
-def test_damaged_conversion_is_refused(tmp_path: Path, folder: Path) -> None:
-    with quiet_transformers():
-        converted().save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    tensors = load_file(weights)
-    dropped = "base.model.layers.1.self_attn.block.out.weight"
-    save_file({name: tensor for name, tensor in tensors.items() if name != dropped}, weights, {"format": "pt"})
-    with pytest.raises(ValueError, match=f"lacks tensor '{dropped}'"):
-        ConvertedForCausalLM.from_pretrained(tmp_path)
-    (tmp_path / "training.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"got training\.pt"):
-        ConvertedForCausalLM.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="of model_type 'qlm_converted', got 'llama'"):
-        ConvertedForCausalLM.from_pretrained(folder)
