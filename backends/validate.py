@@ -113,6 +113,10 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
     device = leading[0].device if leading else torch.device("cpu")
     if any(tensor.device != device for tensor in leading):
         raise ValueError(f"inputs and weights expect one device, got {[str(t.device) for t in leading]}; move one.")
+    if device.type == "meta":
+        raise ValueError(
+            "inputs and weights expect numbers, got tensors on the device meta, which has none; move them."
+        )
     batch = torch.zeros((1, 0), device=device) if inputs is None else inputs
     shared = torch.zeros(0, device=device) if weights is None else weights
     if batch.ndim != 2 or batch.shape[1] != circuit.n_inputs:
@@ -127,7 +131,7 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
         )
     _finite("inputs", batch)
     _finite("weights", shared)
-    return batch.to(device, dtype), shared.to(device, dtype), caller
+    return batch.to(device, dtype).resolve_neg(), shared.to(device, dtype).resolve_neg(), caller
 
 
 def _tensor(name: str, value: Any) -> Tensor | None:

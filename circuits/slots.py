@@ -183,7 +183,8 @@ class _Affine:
         if self.is_scaled:
             slopes = slopes * self.scale.astype(slopes.dtype)
         if source.ndim == 1:
-            slopes = slopes[0] if len(slopes) == 1 else slopes.sum(0)
+            # in double precision: numpy adds rows up one by one, and in single a million of them lose three digits
+            slopes = slopes[0] if len(slopes) == 1 else slopes.sum(0, dtype=np.float64).astype(slopes.dtype)
         if self.in_order and source.shape[-1] == len(self):
             return slopes
         made = np.zeros_like(source)

@@ -1,6 +1,7 @@
 """A program's numbers for one batch, laid out for the interpreter, and its blocks spread over threads.
 
-Axis legend: B samples, l lane angles, s shared ones, w words, t times, o observables, N amplitudes.
+Axis legend: B samples in blocks of V lanes (b blocks), l lane angles, s shared ones, w words, t times, o observables,
+N amplitudes.
 """
 
 import logging
@@ -33,10 +34,11 @@ Array = NDArray[Any]
 class Batch:
     """A program at angles of lanes (B, l) and shared ones (1, s), in their precision, float32 or float64.
 
-    With ``keeps`` the final states stay for ``slopes``, which else computes them again, unless they take too much.
+    What computes the final states leaves them in ``kept``, if that is room for them; ``slopes`` takes them from there,
+    and else computes them again.
     """
 
-    def __init__(self, program: Program, lanes: Array, shared: Array, keeps: bool = False) -> None:
+    def __init__(self, program: Program, lanes: Array, shared: Array) -> None:
         self.program, self.kind = program, lanes.dtype
         self.size, self.n_lane_angles = lanes.shape
         self.width = min(_LANES[program.n_wires], 1 << max(0, self.size - 1).bit_length())
@@ -44,31 +46,34 @@ class Batch:
         half = np.multiply(lanes, lanes.dtype.type(0.5), order="C")
         self.lane_angles = np.cos(half), np.sin(half)  # torch's own would hang in a forked child
         self.fused = Fused(program, shared[0].astype(np.float64), self.kind)
-        shape = (self.n_blocks, 2, self.width << program.n_wires)
-        fits = keeps and math.prod(shape) * self.kind.itemsize <= _KEPT
-        self.kept = np.empty(shape if fits else (0, 0, 0), self.kind)
         self.threads = thread_count(self.size * (len(program.code) + program.n_wires) << program.n_wires)
 
-    def expectations(self, words: Words) -> Array:
+    def room(self, wanted: bool) -> Array:
+        """Room for the final states, (b, 2, N V), empty unless ``wanted`` and small enough."""
+        shape = (self.n_blocks, 2, self.width << self.program.n_wires)
+        fits = wanted and math.prod(shape) * self.kind.itemsize <= _KEPT
+        return np.empty(shape if fits else (0, 0, 0), self.kind)
+
+    def expectations(self, words: Words, kept: Array) -> Array:
         """Expectations (B, t o)."""
         n_times, n_words = self.program.n_times, len(words.masks)
         values = np.empty((self.size, n_times * n_words), self.kind)
-        self._run(words, values, self._no_states)
+        self._run(words, values, self._no_states, kept)
         return values if words.is_identity else self._mixed(values, words.table.astype(self.kind))
 
-    def states(self) -> Array:
+    def states(self, kept: Array) -> Array:
         """States (B, N, 2)."""
         states = np.empty((self.size, 1 << self.program.n_wires, 2), self.kind)
-        self._run(None, self._no_values, states)
+        self._run(None, self._no_values, states, kept)
         return states
 
-    def read(self, reading: Reading) -> Array:
+    def read(self, reading: Reading, kept: Array) -> Array:
         """What is read at the end (B, values)."""
         values = np.empty((self.size, reading.n_values), self.kind)
-        self._run(None, values, self._no_states, reading=reading)
+        self._run(None, values, self._no_states, kept, reading=reading)
         return values
 
-    def slopes(self, cotangent: Array, words: Words | None, reading: Reading = NO_READING) -> tuple[Array, Array]:
+    def slopes(self, cotangent: Array, words: Words | None, reading: Reading, kept: Array) -> tuple[Array, Array]:
         """The gradients of the angles of lanes (B, l) and of the shared ones (1, s)."""
         of_matrices = np.zeros((self.n_blocks, len(self.program.split), 3), self.kind)
         of_lanes = np.zeros((self.size, self.n_lane_angles), self.kind)
@@ -80,7 +85,7 @@ class Batch:
             states = np.ascontiguousarray(cotangent)
         else:
             values = cotangent if words.is_identity else self._mixed(cotangent, words.table.T.astype(self.kind))
-        self._run(words, np.ascontiguousarray(values), states, (of_matrices, of_lanes, of_words), reading)
+        self._run(words, np.ascontiguousarray(values), states, kept, (of_matrices, of_lanes, of_words), reading)
         return of_lanes, self.fused.slopes(of_matrices, of_words)[None].astype(self.kind)
 
     def _mixed(self, values: Array, table: Array) -> Array:
@@ -100,6 +105,7 @@ class Batch:
         words: Words | None,
         values: Array,
         states: Array,
+        kept: Array,
         slopes: tuple[Array, ...] | None = None,
         reading: Reading = NO_READING,
     ) -> None:
@@ -113,7 +119,7 @@ class Batch:
             (reading.kind, reading.order),
             values,
             states,
-            self.kept,
+            kept,
             _no_slopes(self.kind) if slopes is None else slopes,
             self.width,
             slopes is not None,

@@ -39,7 +39,7 @@ def expectations(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, 
 def expectations_of(circuit: Circuit, inputs: Tensor, weights: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
     """Return the same at inputs (B, i) and weights (w,): angles that samples share are never spread over them."""
     task = _observing(circuit, observables)
-    return _Run.apply(inputs, weights, task, task.from_data)  # pyright: ignore[reportReturnType]
+    return _apply(inputs, weights, task, task.from_data)
 
 
 def expectations_along(
@@ -168,7 +168,12 @@ def _reading(circuit: Circuit, kind: int, wires: tuple[int, ...]) -> _Task:
 
 
 def _run(task: _Task, angles: Tensor) -> Tensor:
-    return _Run.apply(angles, angles.new_zeros(0), task, task.from_angles)  # pyright: ignore[reportReturnType]
+    return _apply(angles, angles.new_zeros(0), task, task.from_angles)
+
+
+def _apply(inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
+    # within forward no gradient is ever enabled, so this must be asked here
+    return _Run.apply(inputs, weights, task, feed, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 
 
 class _Run(torch.autograd.Function):
@@ -178,29 +183,36 @@ class _Run(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
-        ctx.save_for_backward(inputs, weights)
-        x, w = inputs.detach().numpy(), weights.detach().numpy()
-        keeps = any(ctx.needs_input_grad)
-        ctx.task, ctx.feed = task, feed
-        ctx.batch = Batch(task.program, feed.lanes(x, w), feed.shared(x[:1], w), keeps)
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed, recorded: bool) -> Tensor:
+        x, w = _numbers(inputs), _numbers(weights)
+        batch = Batch(task.program, feed.lanes(x, w), feed.shared(x[:1], w))
+        kept = batch.room(recorded and any(ctx.needs_input_grad))
         if task.reading is not NO_READING:
-            return torch.from_numpy(ctx.batch.read(task.reading))
-        return torch.from_numpy(ctx.batch.states() if task.words is None else ctx.batch.expectations(task.words))
+            values = batch.read(task.reading, kept)
+        else:
+            values = batch.states(kept) if task.words is None else batch.expectations(task.words, kept)
+        ctx.task, ctx.feed, ctx.batch = task, feed, batch
+        ctx.save_for_backward(inputs, weights, torch.from_numpy(kept))  # so that torch frees the states with the graph
+        return torch.from_numpy(values)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # the gradient will be differentiated: let torch write it down
-            return *_in_torch(ctx, cotangents[0]), None, None
-        inputs, weights = (tensor.detach().numpy() for tensor in ctx.saved_tensors)
-        slopes = ctx.batch.slopes(cotangents[0].numpy(), ctx.task.words, ctx.task.reading)
+            return *_in_torch(ctx, cotangents[0]), None, None, None
+        inputs, weights, kept = (_numbers(tensor) for tensor in ctx.saved_tensors)
+        slopes = ctx.batch.slopes(_numbers(cotangents[0]), ctx.task.words, ctx.task.reading, kept)
         found = ctx.feed.pull(inputs, weights, *slopes)
-        return *(None if part is None else torch.from_numpy(part) for part in found), None, None
+        return *(None if part is None else torch.from_numpy(part) for part in found), None, None, None
+
+
+def _numbers(tensor: Tensor) -> Array:
+    """A tensor's numbers in its own memory, or a copy of what torch keeps as the negative of them."""
+    return tensor.detach().resolve_neg().numpy()
 
 
 def _in_torch(ctx: Any, cotangent: Tensor) -> list[Tensor | None]:
     """The gradients of inputs and weights, themselves differentiable."""
-    leaves = ctx.saved_tensors
+    leaves = ctx.saved_tensors[:2]
     made = ctx.task.in_torch(ctx.feed.angles(*leaves))
     if not made.requires_grad:  # nothing that is asked for depends on an angle
         return [torch.zeros_like(leaf) for leaf in leaves]

@@ -16,6 +16,8 @@ from circuits.observables import Word
 
 MAX_WIRES = 24
 """Of a state vector; a density matrix takes twice as many."""
+DEVICES = ("cpu", "cuda")
+"""What it runs on: other devices of torch lack complex numbers, or some operation on them."""
 
 
 def run(circuit: Circuit, angles: Tensor) -> Tensor:
@@ -30,7 +32,11 @@ def advance(circuit: Circuit, first: int, last: int, vectors: Tensor, angles: Te
 
 
 def start(circuit: Circuit, angles: Tensor) -> Tensor:
-    """Return |0...0> as vectors."""
+    """Return |0...0> as vectors; ValueError on a device, or of a size, that is not run."""
+    if angles.device.type not in DEVICES:
+        raise ValueError(
+            f"backend 'statevector' expects inputs on one of the devices {DEVICES}, got {angles.device}; move them."
+        )
     if not circuit.is_unitary:
         check_matrix("a circuit with resets", circuit.n_wires)
     return reference.start(circuit, angles, not circuit.is_unitary)
@@ -123,5 +129,7 @@ def expect(circuit: Circuit, vectors: Tensor, observables: tuple[PauliSum, ...])
         reduced = (lows.to(weights) @ split).index_select(1, kept)
         rows.append(torch.einsum("wh,hwb->bw", highs.to(weights), reduced))
         words += basis.words
+    if not words:  # observables that cancelled to nothing; still a function of the state, for whoever differentiates
+        return 0 * vectors.real.sum(0)[:, None].expand(-1, len(observables))
     table = [[dict(observable.terms).get(word, 0.0) for observable in observables] for word in words]
     return torch.cat(rows, 1) @ rows[0].new_tensor(table)

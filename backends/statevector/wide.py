@@ -130,7 +130,9 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, angles: Tensor, task: _Task) -> Tensor:
         ctx.save_for_backward(angles)
         kind = np.dtype(np.float64 if angles.dtype == torch.float64 else np.float32)
-        ctx.numbers = [numbers_of(task.program, sample, kind) for sample in angles.detach().double().numpy()]
+        ctx.numbers = [
+            numbers_of(task.program, sample, kind) for sample in angles.detach().double().resolve_neg().numpy()
+        ]
         ctx.task, ctx.state = task, None
         rows = []
         for numbers in ctx.numbers:
@@ -152,7 +154,7 @@ class _Run(torch.autograd.Function):
                 return torch.zeros_like(angles), None
             return torch.autograd.grad(made, angles, cotangents[0], create_graph=True)[0], None
         rows = []
-        for numbers, cotangent in zip(ctx.numbers, cotangents[0].detach(), strict=True):
+        for numbers, cotangent in zip(ctx.numbers, cotangents[0].detach().resolve_neg(), strict=True):
             state, ctx.state = ctx.state, None  # uncomputed on the way: of no use for another gradient
             if state is None:
                 state = WideState(task.program, numbers)
