@@ -1,4 +1,4 @@
-"""What the simulator leaves in torch's graph, and tensors of unusual kinds and places.
+"""What the simulator keeps: in torch's graph and in its caches; and tensors of unusual kinds and places.
 
 Axis legend: b batch, i inputs, w weights, o observables.
 """
@@ -14,6 +14,10 @@ from torch import Tensor
 
 from backends import open_backend
 from backends.statevector import batch, executor, jit
+from backends.statevector.keeping import bytes_of, keep
+from backends.statevector.lowering import lower_along
+from backends.statevector.program import Program
+from backends.statevector.structure import Structure, structure
 from circuits import Circuit, Input, Op, Product, Reset, Weight, X, Y, Z
 from circuits.library import reuploading
 
@@ -160,3 +164,22 @@ def test_a_first_compilation_is_announced(monkeypatch: pytest.MonkeyPatch, caplo
     assert [record.message for record in caplog.records] == [
         "compiling the state-vector kernels for this machine, once; this takes half a minute"
     ]
+
+
+def test_programs_are_kept_by_structure_and_within_their_bytes() -> None:
+    """10,000 circuits that differ in constants are one program; those that do not fit are compiled anew."""
+    made: list[int] = []
+
+    @keep(weigh=bytes_of, count=64, most=40_000)
+    def lowered(given: Structure) -> Program:
+        made.append(given.n_wires)
+        return lower_along(given, (len(given.ops),))
+
+    def ring(constant: float, n_wires: int) -> Structure:
+        gates = (Op("rx", (0,), (constant,)), *(Op("cx", (w, (w + 1) % n_wires)) for w in range(n_wires)))
+        return structure(Circuit(n_wires, gates))[0]
+
+    assert len({id(lowered(ring(1e-3 * number, 10))) for number in range(10_000)}) == 1
+    for n_wires in (11, 10, 11, 12, 11, 10):  # 9, 18 and 37 kB: the last leaves room for none
+        lowered(ring(0.0, n_wires))
+    assert made == [10, 11, 12, 11, 10]

@@ -5,7 +5,7 @@ Axis legend: B samples, o observables, t times, l lane angles, a angles of the c
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from backends import linalg
 from backends.statevector import executor
 from backends.statevector.batch import MAX_WIRES, Array, Batch
 from backends.statevector.gate_phases import with_phases
+from backends.statevector.keeping import bytes_of, keep
 from backends.statevector.lowering import lower, lower_along, lower_observed
 from backends.statevector.program import Program
 from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READING, Reading, lower_reading
@@ -121,7 +122,13 @@ class _Feed(NamedTuple):
         return of_inputs, added(of_weights, of_common)
 
 
-@lru_cache(maxsize=256)
+def _weight(task: _Task) -> int:
+    """Bytes of what a task holds."""
+    words = 0 if task.words is None else task.words.masks.nbytes + task.words.table.nbytes
+    return bytes_of(task.program) + task.reading.order.nbytes + words
+
+
+@keep(_weight, count=256)
 def _observing(circuit: Circuit, observables: tuple[PauliSum, ...]) -> _Task:
     cone = frozenset(wire for observable in observables for wire in observable.wires)
     diagonal = all(observable.is_diagonal for observable in observables)
@@ -133,7 +140,7 @@ def _observing(circuit: Circuit, observables: tuple[PauliSum, ...]) -> _Task:
     return _Task(circuit, program, words_of(observables, circuit.n_wires, program.sweep), in_torch)
 
 
-@lru_cache(maxsize=256)
+@keep(_weight, count=256)
 def _along(circuit: Circuit, observables: tuple[PauliSum, ...], times: tuple[int, ...]) -> _Task:
     def in_torch(angles: Tensor) -> Tensor:
         return executor.expect_along(circuit, angles, observables, times).flatten(1)
@@ -142,7 +149,7 @@ def _along(circuit: Circuit, observables: tuple[PauliSum, ...], times: tuple[int
     return _Task(circuit, program, words_of(observables, circuit.n_wires), in_torch)
 
 
-@lru_cache(maxsize=256)
+@keep(_weight, count=256)
 def _preparing(circuit: Circuit) -> _Task:
 
     def in_torch(angles: Tensor) -> Tensor:
@@ -151,7 +158,7 @@ def _preparing(circuit: Circuit) -> _Task:
     return _Task(circuit, lower(structure(circuit)[0]), None, in_torch)
 
 
-@lru_cache(maxsize=256)
+@keep(_weight, count=256)
 def _reading(circuit: Circuit, kind: int, wires: tuple[int, ...]) -> _Task:
     def in_torch(angles: Tensor) -> Tensor:
         vectors = executor.run(circuit, angles)

@@ -11,11 +11,11 @@ Axis legend: N = 2**n amplitudes; wire w owns bit n - 1 - w of an amplitude's nu
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
+from backends.statevector.keeping import bytes_of, keep
 from backends.statevector.phases import split
 from backends.statevector.program import (
     CNOT,
@@ -131,7 +131,7 @@ def _runs(factors: list[Factor]) -> Iterable[list[Factor]]:
     yield part
 
 
-@lru_cache(maxsize=64)
+@keep(bytes_of, count=64)
 def lower(given: Structure) -> Program:
     """Return the program that prepares the state. Cost O(ops + permutations N), as for the other two."""
     state = _lowered(given, _gates(given))
@@ -139,7 +139,7 @@ def lower(given: Structure) -> Program:
     return _assemble(state)
 
 
-@lru_cache(maxsize=64)
+@keep(bytes_of, count=64)
 def lower_observed(given: Structure, cone: frozenset[int], diagonal: bool) -> Program:
     """Return the program that measures observables on the wires of ``cone`` at the end, ``diagonal`` ones or any.
 
@@ -176,7 +176,7 @@ def _last_sweep(state: _Lowering) -> tuple[Gate, ...]:
     return sweep
 
 
-@lru_cache(maxsize=64)
+@keep(bytes_of, count=64)
 def lower_along(given: Structure, times: tuple[int, ...]) -> Program:
     """Return the program that measures after each of the given numbers of ops, ascending."""
     gates, state = _gates(given), _Lowering(given.n_wires)

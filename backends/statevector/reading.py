@@ -4,11 +4,11 @@ Axis legend: N amplitudes, d basis states of the wires read, r of the others.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.statevector.keeping import bytes_of, keep
 from backends.statevector.lowering import lower_read
 from backends.statevector.program import Program, permutation
 from backends.statevector.readouts import DENSITY, NOTHING, PROBABILITIES, RENYI2, VON_NEUMANN
@@ -36,7 +36,12 @@ class Reading:
 NO_READING = Reading(NOTHING, np.empty((0, 0), np.int64))
 
 
-@lru_cache(maxsize=64)
+def _weight(made: tuple[Program, Reading]) -> int:
+    program, reading = made
+    return bytes_of(program) + reading.order.nbytes
+
+
+@keep(_weight, count=64)
 def lower_reading(given: Structure, kind: int, wires: tuple[int, ...]) -> tuple[Program, Reading]:
     """Return the program, and what is read behind it of the wires, the first most significant.
 

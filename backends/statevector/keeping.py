@@ -1,0 +1,62 @@
+"""A cache bounded by what it holds in memory, not only by how many: programs of wide circuits weigh megabytes each."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+from backends.statevector.program import Program
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MOST = 1 << 27
+"""Bytes of one cache. Programs that several caches hold are the same objects."""
+
+
+def keep(weigh: Callable[[T], int], count: int, most: int = MOST) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep what a function of hashable positional arguments returned lately: at most ``count`` results, ``most`` bytes.
+
+    The latest result stays whatever it weighs. Safe among threads, of which two may compute the same at once; both get
+    the same object. Cost: a dictionary look-up.
+
+    >>> made = []
+    >>> square = keep(weigh=lambda number: number, count=3, most=10)(lambda x: (made.append(x), x * x)[1])
+    >>> [square(x) for x in (1, 2, 1, 3, 1)], made  # 9 bytes push out the 4
+    ([1, 4, 1, 9, 1], [1, 2, 3])
+    """
+
+    def kept(function: Callable[P, T]) -> Callable[P, T]:
+        results: OrderedDict[tuple[object, ...], tuple[T, int]] = OrderedDict()
+        lock = Lock()
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            key = args, tuple(kwargs.items())
+            with lock:
+                if key in results:
+                    results.move_to_end(key)
+                    return results[key][0]
+            made = function(*args, **kwargs)
+            with lock:
+                made, _ = results.setdefault(key, (made, weigh(made)))
+                while len(results) > 1 and (len(results) > count or sum(size for _, size in results.values()) > most):
+                    results.popitem(last=False)
+            return made
+
+        return call
+
+    return kept
+
+
+def bytes_of(program: Program) -> int:
+    """The memory of a program: nearly all of it permutations.
+
+    >>> from backends.statevector.lowering import lower
+    >>> from backends.statevector.structure import structure
+    >>> from circuits.library import hardware_efficient
+    >>> bytes_of(lower(structure(hardware_efficient(10, 2))[0])) // 2**10  # one ring: 4 + 4 + 1 bytes an amplitude
+    11
+    """
+    tables = program.sources, program.targets, program.signs
+    return sum(array.nbytes for array in (*tables, program.code, program.factors, program.diagonals))
