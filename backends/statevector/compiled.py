@@ -179,6 +179,8 @@ def _run(task: _Task, angles: Tensor) -> Tensor:
 
 
 def _apply(inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
+    if not weights.numel():  # values of a circuit without weights are not trained by them, even where a module holds some
+        weights = weights.detach()
     # within forward no gradient is ever enabled, so this must be asked here
     return _Run.apply(inputs, weights, task, feed, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
 
