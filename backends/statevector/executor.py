@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from backends.statevector import narrow, reference
+from backends.statevector.keeping import plain
 from circuits import Circuit, Op, PauliSum, commuting_groups
 from circuits.observables import Word
 
@@ -97,6 +98,7 @@ def _bases(observables: tuple[PauliSum, ...], n_wires: int) -> tuple[_Basis, ...
 
 
 @lru_cache(maxsize=256)
+@plain
 def _signs(words: tuple[Word, ...], n_wires: int) -> tuple[Tensor, Tensor, Tensor]:
     """Signs of Z words in two factors, since ``(-1)**(z.x)`` is one over the first half of the wires times one over the
     rest: (words, 2**high), (distinct, 2**low) and the row of the latter for each word. Whole rows would not fit memory.

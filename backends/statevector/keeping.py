@@ -1,10 +1,12 @@
-"""A cache bounded by what it holds in memory, not only by how many: programs of wide circuits weigh megabytes each."""
+"""What is kept between calls: programs, in caches bounded by memory as well as by number, and constants in torch."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
+
+import torch
 
 from backends.statevector.program import Program
 
@@ -47,6 +49,25 @@ def keep(weigh: Callable[[T], int], count: int, most: int = MOST) -> Callable[[C
         return call
 
     return kept
+
+
+def plain(function: Callable[P, T]) -> Callable[P, T]:
+    """Make the tensors that a function returns fit to be kept: usable in every mode, whatever mode it is called in.
+
+    Tensors made in inference mode cannot be saved for a gradient later, and those on a default device follow it.
+
+    >>> with torch.inference_mode(), torch.device("meta"):
+    ...     made = plain(torch.zeros)(1)
+    >>> made.is_inference(), made.device.type
+    (False, 'cpu')
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def bytes_of(program: Program) -> int:

@@ -12,6 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from backends.statevector.keeping import plain
 from backends.statevector.reference import apply_step
 from backends.statevector.steps import Fixed, Rotation, Step, steps
 from circuits import Circuit
@@ -63,12 +64,12 @@ def _moving(step: Rotation, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=128)
+@plain
 def _runs(circuit: Circuit, first: int, last: int, density: bool) -> tuple[Run, ...]:
     """The runs of ops ``first`` to ``last - 1``."""
     size = (4 if density else 2) ** circuit.n_wires
     chosen = [step for op in steps(circuit, density)[first:last] for step in op]
-    with torch.no_grad():
-        return tuple(_collect(chosen, size))
+    return tuple(_collect(chosen, size))
 
 
 def _collect(chosen: list[Step], size: int) -> Iterator[Run]:
@@ -102,11 +103,13 @@ def _run(run: list[Step], size: int) -> Run:
 
 
 @lru_cache(maxsize=512)
+@plain
 def _constant(run: Constant | Single, dtype: torch.dtype, device: torch.device) -> Tensor:
     return (run.matrix if isinstance(run, Constant) else run.moving).to(device, dtype)
 
 
 @lru_cache(maxsize=512)
+@plain
 def _constants(run: Shared, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Columns, phases, factors, and the identities that pad their number to a power of two."""
     columns = torch.tensor(run.columns, dtype=torch.int64, device=device)
