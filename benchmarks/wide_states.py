@@ -6,7 +6,7 @@ built beforehand, lightning differentiates one observable (the sum) and not n of
 gates merged by its own optimiser (built beforehand too, and without a gradient). Ours runs through the backend, from
 torch tensors, with everything that a training step pays for. qulacs computes in double precision, which it always does.
 
-    python -m benchmarks.wide_states --wires 20 24 --threads 1 --out benchmarks/results/wide_states.json
+    python -m benchmarks.wide_states --wires 20 24 --threads 1
 
 Before anything is measured, all must agree to 1e-4 (at 24 wires it is lightning's sums in single precision that are
 off: ours agree with double precision to 1e-6). Ratios of medians over interleaved rounds. The roofline: bytes that the
@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+OUT = Path(__file__).resolve().parent / "results" / "wide_states.json"
 LAYERS = 3
 PATIENCE = 20.0
 """Seconds of a step that is not repeated."""
@@ -248,7 +249,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="*", default=[24], help="wires of the forward passes weighed")
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--child", choices=("compare", "memory"), default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child == "compare":
@@ -266,8 +267,8 @@ def main() -> None:
             arguments = ["--child", "memory", "--wires", str(n_wires)]
             found[f"memory of {n_wires} wires, in states"] = _child(arguments, given.threads)
         print(json.dumps(found, indent=1))
-        if given.out is not None:
-            given.out.write_text(json.dumps(found, indent=1) + "\n")
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import pairwise
 
 import torch
 
 _WORK_PER_THREAD = 1 << 15  # element updates, some tens of microseconds: about what a hand-over costs
+_RANGES_PER_THREAD = 4
 
 
 class _Workers:
@@ -50,27 +50,36 @@ def thread_count(work: int) -> int:
 def run_blocks(task: Callable[[int, int], object], n_blocks: int, n_threads: int) -> None:
     """Call `task(first, last)` on ranges that together cover `range(n_blocks)` once, on up to `n_threads` threads.
 
-    The calling thread takes the first range, and then every range that no worker has begun, so that calls from many
+    Each thread takes the next range when it is free, the calling one from the start: a worker that wakes late, or whose
+    core is wanted elsewhere, takes fewer. Who has not begun when nothing is left is called off, so that calls from many
     threads, or from within a task, cannot wait for each other in a circle. Kernels must release the GIL to gain from
-    it. Returns when all is done; an error of a task is raised once every range that was begun has ended.
+    it. Returns when all is done; after an error of a task no range is begun any more, and it is raised once those that
+    were begun have ended.
 
     >>> covered = []
     >>> run_blocks(lambda first, last: covered.extend(range(first, last)), n_blocks=5, n_threads=2)
     >>> sorted(covered)
     [0, 1, 2, 3, 4]
     """
-    n_ranges = min(n_threads, n_blocks)
-    if n_ranges <= 1:
+    if min(n_threads, n_blocks) <= 1:
         task(0, n_blocks)
         return
-    ranges = list(pairwise(n_blocks * k // n_ranges for k in range(n_ranges + 1)))
+    n_ranges = min(n_threads * _RANGES_PER_THREAD, n_blocks)
+    ranges = iter([(n_blocks * k // n_ranges, n_blocks * (k + 1) // n_ranges) for k in range(n_ranges)])
+
+    def work() -> None:
+        try:
+            for first, last in ranges:  # a list's iterator hands each of its items to one thread
+                task(first, last)
+        except BaseException:
+            for _ in ranges:
+                pass
+            raise
+
     pool = _WORKERS.pool()
-    futures = [pool.submit(task, *span) for span in ranges[1:]]
+    futures = [pool.submit(work) for _ in range(min(n_threads, n_blocks) - 1)]
     try:
-        task(*ranges[0])
-        for future, span in zip(futures, ranges[1:], strict=True):
-            if future.cancel():
-                task(*span)
+        work()
     finally:  # no worker may write to the caller's arrays after the return, not even after an error
         wait([future for future in futures if not future.cancel()])
     for future in futures:

@@ -23,13 +23,15 @@ from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READIN
 from backends.statevector.readouts import DENSITY, PROBABILITIES
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
+from backends.transforms import transformed
 from circuits import Circuit, Input, PauliSum
 from circuits.slots import Gather, Slot, added, gather
 
 
 def runs(circuit: Circuit, angles: Tensor) -> bool:
-    """Whether this executor runs the circuit: unitary, on a CPU, of at most 16 wires."""
-    return circuit.is_unitary and circuit.n_wires <= MAX_WIRES and angles.device.type == "cpu"
+    """Whether this executor runs the circuit: unitary, on a CPU, of at most 16 wires, and not under torch.func."""
+    fits = circuit.is_unitary and circuit.n_wires <= MAX_WIRES
+    return fits and angles.device.type == "cpu" and not transformed()
 
 
 def expectations(circuit: Circuit, angles: Tensor, observables: tuple[PauliSum, ...]) -> Tensor:
@@ -179,7 +181,7 @@ def _run(task: _Task, angles: Tensor) -> Tensor:
 
 
 def _apply(inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed) -> Tensor:
-    if not weights.numel():  # values of a circuit without weights are not trained by them, even where a module holds some
+    if not weights.numel():  # a module's empty parameter trains nothing
         weights = weights.detach()
     # within forward no gradient is ever enabled, so this must be asked here
     return _Run.apply(inputs, weights, task, feed, torch.is_grad_enabled())  # pyright: ignore[reportReturnType]
