@@ -13,11 +13,11 @@ from backends import open_backend
 from circuits import Circuit, PauliSum, Reset, X, Y, Z
 
 EXACT = {
-    "aer": ("qiskit_aer", 1),
-    "aer:matrix_product_state": ("qiskit_aer", 1),
-    "pennylane:default.qubit": ("pennylane", 5),
-    "pennylane:lightning.qubit": ("pennylane_lightning", 5),
-    "quimb:exact": ("quimb", 10),
+    "aer": ("qiskit_aer", 4),
+    "aer:matrix_product_state": ("qiskit_aer", 4),
+    "pennylane:default.qubit": ("pennylane", 10),
+    "pennylane:lightning.qubit": ("pennylane_lightning", 10),
+    "quimb:exact": ("quimb", 20),
 }
 """Exact backends: the package without which each is skipped, and every how many circuits are run on it: those that take
 0.05 s and more for a circuit are shown a share of them."""

@@ -45,15 +45,14 @@ assert type(tokenizer).__name__ == "ByteTokenizer" and tokenizer("hi").input_ids
 
 
 @pytest.mark.parametrize(
-    "first",
-    [
-        "import qlm",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer; import qlm",
-        "from qlm import QLMForCausalLM",
-    ],
+    "first", ["import qlm", "from transformers import AutoModelForCausalLM, AutoTokenizer; import qlm"]
 )
 def test_auto_classes_know_our_models(first: str, saved: Path) -> None:
     run(first + USE.format(folder=str(saved)))
+
+
+def test_auto_classes_know_models_in_use(saved: Path) -> None:
+    exec(USE.format(folder=str(saved)), {})  # noqa: S102 -- in this process, which imported both at the top
 
 
 def test_import_brings_neither_torch_nor_transformers_and_leaves_other_imports_alone() -> None:

@@ -186,7 +186,7 @@ def test_a_finished_run_is_not_trained_again(run: Path, story: Path) -> None:
 
 def test_ctrl_c_and_resume_through_the_command_line(config: Path, story: Path, tmp_path: Path) -> None:
     """A real SIGINT to a real process; the resumed run ends in the weights of an uninterrupted one."""
-    steps = ("--steps", "200", "--batch-size", "2", "--context", "16", "--seed", "5")
+    steps = ("--steps", "60", "--batch-size", "2", "--context", "16", "--seed", "5")
     common = ("train", "--config", config, "--data", story, *steps)
     straight, out = tmp_path / "straight", tmp_path / "run"
     command = [sys.executable, "-m", "qlm.cli", *map(str, (*common, "--out", out))]
@@ -213,4 +213,4 @@ def test_ctrl_c_and_resume_through_the_command_line(config: Path, story: Path, t
         torch.set_num_threads(threads)
     resumed, whole = load_file(out / "model.safetensors"), load_file(straight / "model.safetensors")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-    assert int(RunFolder(out).checkpoints()[-1].name.removeprefix("checkpoint-")) == 200
+    assert int(RunFolder(out).checkpoints()[-1].name.removeprefix("checkpoint-")) == 60
