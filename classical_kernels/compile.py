@@ -7,6 +7,7 @@ from multiprocessing import get_context
 import torch
 
 from classical_kernels import causal_convolution, scan, selective_scan
+from classical_kernels.token_steps.cpu import HarmonicWeights, advance, convolve, normalise, step_harmonic
 
 PRECISIONS = ("float32", "bfloat16")
 """What models train in. Others compile at their first use, in seconds, and are kept as well."""
@@ -15,8 +16,9 @@ PRECISIONS = ("float32", "bfloat16")
 def compile_kernels(precision: str) -> None:
     """Run each kernel and its gradient once on two steps; numba keeps what that compiles.
 
-    It lies beside the source or in ``NUMBA_CACHE_DIR``: a second call takes a second. The selective scan and the
-    convolution run in float32 and float64 alone, the linear scan in every precision of `classical_kernels.scan`. Raises
+    It lies beside the source or in ``NUMBA_CACHE_DIR``: a second call takes a second. The selective scan, the
+    convolution and the steps of one token run in float32 and float64 alone, the linear scan in every precision of
+    `classical_kernels.scan`. Raises
     AttributeError for a name that is no dtype.
     """
     dtype = getattr(torch, precision)
@@ -27,6 +29,18 @@ def compile_kernels(precision: str) -> None:
     parameter = torch.zeros(1, 1, dtype=dtype, requires_grad=True)
     selective_scan(row, row, parameter, row, row)[0].sum().backward()
     causal_convolution(row, parameter)[0].sum().backward()
+    with torch.no_grad():
+        _compile_token_steps(dtype)
+
+
+def _compile_token_steps(dtype: torch.dtype) -> None:
+    one = torch.ones(1, 1, 1, dtype=dtype)
+    vector, matrix, pair = one[0, 0], one[0], one.expand(1, 1, 2).contiguous()
+    normalise(one, vector, 1e-6)
+    convolve(one, one, vector, one[:, :0])
+    advance(one, pair, matrix[:0], one)
+    weights = HarmonicWeights(vector, one, vector, pair[0].mT.contiguous(), matrix, vector, matrix[:0], matrix)
+    step_harmonic(one, weights, 1e-6, one, one[:, :0])
 
 
 def compile_all() -> None:

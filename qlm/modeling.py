@@ -13,12 +13,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from backends.base import Backend
 from backends.registry import open_backend
 from qlm.blocks.base import Block, Context
+from qlm.blocks.norm import RMSNorm
 from qlm.config import QLMConfig
 from qlm.heads.base import Head
 from qlm.inputs import IGNORED, check_inputs, check_labels, padding_mask
 from qlm.pretrained import QLMPreTrainedModel
 from qlm.registry import block_class, block_config, head_class, head_config
-from qlm.state import Layout, RecurrentState
+from qlm.state import Layout, RecurrentState, StateForm
 
 
 class QLMModel(QLMPreTrainedModel):
@@ -39,8 +40,9 @@ class QLMModel(QLMPreTrainedModel):
         config.recorded_backend = opened.spec
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(_build(config, entry, opened) for entry in config.blocks or ())
-        self.norm = nn.RMSNorm(config.d_model, eps=1e-6)
+        self.norm = RMSNorm(config.d_model, eps=1e-6)
         self._layout: Layout | None = None
+        self._accepted: tuple[int, int, torch.dtype, StateForm] | None = None  # of the last state that was checked
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -81,12 +83,19 @@ class QLMModel(QLMPreTrainedModel):
                 f"past_key_values expects a RecurrentState, got {type(state).__name__}; pass what an earlier call "
                 "returned, or None."
             )
+        form = None
+        if not torch.compiler.is_compiling():
+            form = (len(self.layers), len(embedded), embedded.dtype, state.form())
+            if form == self._accepted:  # the usual case of generation
+                return
         state.check(len(self.layers), len(embedded))
         if not state.seen and not any(state.blocks):
             return
         if self._layout is None:
             self._layout = self._empty_layout(embedded[:1, :0])
         state.check_layout(self._layout, embedded.dtype == torch.float64)
+        if form is not None:
+            self._accepted = form
 
     @torch.no_grad()
     def _empty_layout(self, nothing: Tensor) -> Layout:

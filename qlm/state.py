@@ -17,6 +17,8 @@ _FORMAT = "hybridqlm-state-1"
 
 Layout = tuple[tuple[tuple[int, ...], ...], ...]
 """The shape of each state of each block, for one row."""
+StateForm = tuple[int, list[list[tuple[torch.Size, torch.dtype]]]]
+"""The number of blocks, and the shape, batch included, and dtype of each state of each block."""
 
 
 @dataclass
@@ -51,6 +53,10 @@ class RecurrentState:
     def advance(self, n_tokens: int) -> None:
         """Count tokens that the blocks have taken in."""
         self.seen += n_tokens
+
+    def form(self) -> StateForm:
+        """The number of blocks, and the shape and dtype of each tensor of each: what the checks below look at."""
+        return self.n_blocks, [[(tensor.shape, tensor.dtype) for tensor in tensors] for tensors in self.blocks]
 
     def check(self, n_blocks: int, batch: int) -> None:
         """Raise ValueError unless the state is one of ``n_blocks`` blocks and ``batch`` rows."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classical_kernels import causal_convolution, causal_convolution_step
+from classical_kernels.token_steps.cpu import convolve
 
 
 class CausalConvolution(nn.Conv1d):
@@ -25,7 +26,10 @@ class CausalConvolution(nn.Conv1d):
         super().__init__(n_channels, n_channels, taps, groups=n_channels)
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] -- a convolution with a state
-        if x.shape[1] == 1:  # a step of generation: cheaper than any call of a kernel
+        if x.shape[1] == 1:  # a step of generation
+            stepped = None if state is None or self.bias is None else convolve(x, self.weight, self.bias, state)
+            if stepped is not None:
+                return stepped
             y, state = causal_convolution_step(x[:, 0], self.weight[:, 0], self.bias, state)
             return functional.silu(y).unsqueeze(1), state
         y, state = causal_convolution(x, self.weight[:, 0], self.bias, state)

@@ -5,6 +5,7 @@ Axis legend: b batch, l sequence, d model width, k levels, c convolution taps.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,11 @@ from torch.nn import functional
 
 from circuits._suggest import unknown
 from classical_kernels import scan
+from classical_kernels.token_steps.cpu import HarmonicWeights, advance, step_harmonic
 from qlm.blocks.base import Block, BlockOutput, Context, real_tokens
 from qlm.blocks.convolution import CausalConvolution
+from qlm.blocks.norm import RMSNorm
+from qlm.blocks.untouched import parameters_of
 from qlm.fields import check_types
 from qlm.precision import at_least_single
 
@@ -61,7 +65,8 @@ class Harmonic(Block):
     ``s**(k-1)``, and keeps its state in between; it takes in the error at those tokens alone, and its decay a move is
     ``exp(-s**(k-1)/tau_k)`` at the start. State: the levels (b, K, d), the last c - 1 convolution inputs (b, c - 1, d),
     and with a stride the number of real tokens modulo the slowest level's period (b, 1): constant in the length. Left
-    padding moves no state. Cost: O(l d**2), whatever the stride.
+    padding moves no state. Cost: O(l d**2), whatever the stride. One token without gradients and without a stride takes
+    compiled steps, see ``classical_kernels.token_steps``.
 
     Source: the hierarchy of the Harmonic system (Zenodo 20381713), in the form of a gated linear recurrence.
 
@@ -77,7 +82,7 @@ class Harmonic(Block):
         self.taus = config.taus
         self.taps = config.taps
         self.periods = tuple(config.stride**level for level in range(len(config.taus)))
-        self.norm = nn.RMSNorm(d_model, eps=1e-6)
+        self.norm = RMSNorm(d_model, eps=1e-6)
         self.convolution = CausalConvolution(d_model, config.taps)
         self.value_gate = nn.Linear(d_model, 2 * d_model, bias=False)
         self.decay = nn.Linear(d_model, len(config.taus) * d_model)
@@ -96,15 +101,24 @@ class Harmonic(Block):
         nn.init.zeros_(self.prediction)
 
     def forward(self, hidden: Tensor, context: Context) -> BlockOutput:
+        if hidden.shape[1] == self.periods[-1] == 1 and len(context.state) == 2 and context.mask is None:
+            stepped = self._step(hidden, *context.state)
+            if stepped is not None:
+                return BlockOutput(stepped[0], stepped[1:])
         mask = None if context.mask is None else real_tokens(hidden, context.mask)
         normed = self.norm(hidden)
         if mask is not None:
             normed = torch.where(mask[..., None], normed, torch.zeros_like(normed))
         levels, tail, *counted = context.state or (None, None)
         u, tail = self.convolution(normed, tail)
-        value, gate = self.value_gate(u).chunk(2, -1)
+        value_gate, logits = self.value_gate(u), self.decay(u)
+        if levels is not None and hidden.shape[1] == self.periods[-1] == 1 and mask is None:
+            stepped = advance(logits, value_gate, self.prediction, levels)
+            if stepped is not None:
+                return BlockOutput(hidden + self.out(stepped[0]), (stepped[1], tail))
+        value, gate = value_gate.chunk(2, -1)
         # In bfloat16 a decay near 1 would have one of four values: decays and levels are never narrower than float32.
-        decays = torch.sigmoid(at_least_single(self.decay(u)))
+        decays = torch.sigmoid(at_least_single(logits))
         shares = 1 - decays
         if len(self.prediction):  # 0 for the first level, which predicts nothing
             decays = decays - shares * functional.pad(torch.sigmoid(self.prediction).flatten(), (hidden.shape[2], 0))
@@ -123,6 +137,17 @@ class Harmonic(Block):
         total = sum(signals[1:], signals[0])
         update = self.out(total.to(gate.dtype) * functional.silu(gate))
         return BlockOutput(hidden + update, (torch.stack(finals, 1), tail, *count))
+
+    def _step(self, hidden: Tensor, levels: Tensor, tail: Tensor) -> tuple[Tensor, ...] | None:
+        """One token in one compiled call, and the new state; None where its parts have to be called."""
+        norm, filters = parameters_of(self.norm, RMSNorm), parameters_of(self.convolution, CausalConvolution)
+        value_gate, decay, out = (parameters_of(part, nn.Linear) for part in (self.value_gate, self.decay, self.out))
+        weights: list[Any] = [norm.get("weight"), filters.get("weight"), filters.get("bias"), value_gate.get("weight")]
+        weights += [decay.get("weight"), decay.get("bias"), self.prediction, out.get("weight")]
+        added = value_gate.get("bias") is not None or out.get("bias") is not None
+        if added or self.norm.eps is None or any(weight is None for weight in weights):
+            return None
+        return step_harmonic(hidden, HarmonicWeights(*weights), self.norm.eps, levels, tail)
 
     def _moves(
         self, hidden: Tensor, mask: Tensor | None, counted: list[Tensor]
