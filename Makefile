@@ -42,9 +42,12 @@ bench-statevector: $(STAMP_BENCH) ## the simulator beside its peers, into benchm
 
 bench-kernels: $(STAMP_BENCH) ## recurrences beside memcpy and their peers, into benchmarks/results
 	@set -e; for name in scan selective_scan; do OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.goals_plot kernels scan selective_scan
 
 bench-models: $(STAMP_BENCH) ## recurrent models beside GPT-2 and Mamba, tasks, a stream, a conversion
-	@set -e; for name in models tasks stream conversion; do OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+	@set -e; for name in models mamba_peers tasks stream conversion; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.goals_plot models models mamba_peers
 
 bench-gpu: $(STAMP_DEV) ## the Triton kernels on a CUDA card, beside its own copy
 	$(BIN)/python -W ignore -m benchmarks.gpu $(ARGS)
