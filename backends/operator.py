@@ -21,6 +21,7 @@ from torch.utils.flop_counter import register_flop_formula
 from backends.base import Backend
 from backends.estimate import Estimate
 from backends.flops import backward_flops, forward_flops
+from backends.transforms import refuse_forward_mode, transformed
 from circuits import Circuit
 
 Estimator = Callable[[Backend, Circuit, tuple[Any, ...], Tensor, Tensor, int | None], Estimate]
@@ -30,11 +31,7 @@ _LIVE: WeakValueDictionary[str, "Operator"] = WeakValueDictionary()
 
 def watched() -> bool:
     """Whether a tracer, a function transform or a dispatch mode (such as a FLOP counter) looks at operators."""
-    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 or _transformed()
-
-
-def _transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0 or transformed()
 
 
 class Operator:
@@ -143,14 +140,14 @@ _evaluate.register_autograd(_differentiate, setup_context=_save)
 
 def _forth(inputs: Tensor, weights: Tensor, key: str) -> tuple[Tensor, Tensor]:
     """The operator, in the form that torch.func can look into where it looks."""
-    if not torch.compiler.is_compiling() and _transformed():
+    if not torch.compiler.is_compiling() and transformed():
         return _Transformed.apply(inputs, weights, key)  # pyright: ignore[reportReturnType]
     return _evaluate(inputs, weights, key)
 
 
 def _back(cotangent: Tensor, inputs: Tensor, weights: Tensor, key: str) -> tuple[Tensor, Tensor]:
     """The way back, likewise."""
-    if not torch.compiler.is_compiling() and _transformed():
+    if not torch.compiler.is_compiling() and transformed():
         return _TransformedBackward.apply(cotangent, inputs, weights, key)  # pyright: ignore[reportReturnType]
     return _evaluate_backward(cotangent, inputs, weights, key)
 
@@ -183,6 +180,7 @@ class _Transformed(torch.autograd.Function):
     """The operator for torch.func, which cannot look into those of ``torch.library``."""
 
     setup_context = staticmethod(_save)
+    jvp = staticmethod(refuse_forward_mode)
 
     @staticmethod
     def forward(inputs: Tensor, weights: Tensor, key: str) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from backends.estimate import Capabilities, Estimate
+from backends.transforms import numbers
 from circuits import Circuit, PauliSum
 from circuits._suggest import unknown
 from circuits.ir import RESET
@@ -151,6 +152,7 @@ def _of_list(value: Any) -> Tensor:
 
 
 def _finite(name: str, tensor: Tensor) -> None:
+    tensor = numbers(tensor)
     if math.isfinite(tensor.detach().sum()):  # one pass in the common case; large finite numbers overflow it
         return
     bad = ~torch.isfinite(tensor.detach())

@@ -34,9 +34,9 @@ class Statevector(Backend):
 
     On a CPU, circuits run compiled, with gradients by the adjoint method: up to 13 wires as batches (up to 16 where
     probabilities or entropies are read), from there up to 26 (25 in double precision) one state at a time, in its own
-    memory; elsewhere, and where a derivative is differentiated again, in torch. Gradients of any order by
-    torch.autograd, one at a time: torch.func and batches of gradients are refused by torch. Von Neumann entropies have
-    two. Circuits with resets run exactly as density matrices: 4**n amplitudes, at most half the wires.
+    memory; elsewhere, under torch.func, and where a derivative is differentiated again, in torch. Gradients of any
+    order by torch.autograd, one at a time: batches of gradients are refused by torch. Von Neumann entropies have two.
+    Circuits with resets run exactly as density matrices: 4**n amplitudes, at most half the wires.
     Cost O(b ops 2**n).
 
     >>> Statevector().spec

@@ -23,7 +23,7 @@ from backends.statevector.reading import ENTROPIES, MAX_ENTROPY_WIRES, NO_READIN
 from backends.statevector.readouts import DENSITY, PROBABILITIES
 from backends.statevector.structure import structure
 from backends.statevector.words import Words, words_of
-from backends.transforms import transformed
+from backends.transforms import refuse_forward_mode, transformed
 from circuits import Circuit, Input, PauliSum
 from circuits.slots import Gather, Slot, added, gather
 
@@ -192,6 +192,8 @@ class _Run(torch.autograd.Function):
 
     One node of the graph, with the feed and its transpose inside: each node costs as much as a small batch.
     """
+
+    jvp = staticmethod(refuse_forward_mode)
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weights: Tensor, task: _Task, feed: _Feed, recorded: bool) -> Tensor:

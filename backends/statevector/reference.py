@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from backends.statevector.steps import Discard, Fixed, Frame, Rotation, Step, steps
+from backends.transforms import refuse_forward_mode
 from circuits import Circuit
 
 
@@ -19,6 +20,8 @@ def _blocks(frame: Frame, vectors: Tensor) -> Tensor:
 
 class _ApplyFixed(torch.autograd.Function):
     """A gate without angle: out[r] = sum_c entry[r, c] in[c], block by block."""
+
+    jvp = staticmethod(refuse_forward_mode)
 
     @staticmethod
     def forward(vectors: Tensor, step: Fixed) -> Tensor:
@@ -38,6 +41,12 @@ class _ApplyFixed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return apply_fixed(ctx.step.inverse(), gradients[0]), None
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+        vectors, step = arguments
+        lanes = _last(vectors, in_dims[0], info.batch_size)
+        return apply_fixed(step, lanes.flatten(1)).unflatten(1, lanes.shape[1:]), 2
+
 
 def apply_fixed(step: Fixed, vectors: Tensor) -> Tensor:
     """Return the gate's action on vectors (N, b)."""
@@ -46,6 +55,8 @@ def apply_fixed(step: Fixed, vectors: Tensor) -> Tensor:
 
 class _Rotate(torch.autograd.Function):
     """out[r] = phase (cos(t/2) in[r] - i sign sin(t/2) P[r, c] in[c]), c the one column of row r of the word P."""
+
+    jvp = staticmethod(refuse_forward_mode)
 
     @staticmethod
     def forward(vectors: Tensor, angle: Tensor, step: Rotation) -> Tensor:
@@ -77,6 +88,19 @@ class _Rotate(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         back = _rotate(ctx.step, gradients[0], -angle) if wanted[0] else None
         return back, _slope(ctx.step, gradients[0], out, angle) if wanted[1] else None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+        vectors, angle, step = arguments
+        pair = zip((vectors, angle), in_dims, strict=False)
+        lanes, turns = (_last(tensor, dim, info.batch_size) for tensor, dim in pair)
+        turns = turns.expand(lanes.shape[1:])
+        return _rotate(step, lanes.flatten(1), turns.flatten()).unflatten(1, lanes.shape[1:]), 2
+
+
+def _last(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """The mapped axis behind the others."""
+    return tensor[..., None].expand(*tensor.shape, size) if dim is None else tensor.movedim(dim, -1)
 
 
 def _slope(step: Rotation, gradient: Tensor, out: Tensor, angle: Tensor) -> Tensor:

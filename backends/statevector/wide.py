@@ -23,6 +23,7 @@ from backends.statevector.wide_fusing import numbers_of
 from backends.statevector.wide_lowering import ROW_BITS, WideProgram, lower_observed, lower_states
 from backends.statevector.wide_state import WideState
 from backends.statevector.words import Words, words_of
+from backends.transforms import refuse_forward_mode, transformed
 from circuits import Circuit, PauliSum
 
 MAX_WIRES = {torch.float32: 26, torch.float64: 25}
@@ -32,8 +33,9 @@ MIN_WIRES = 14
 
 
 def runs(circuit: Circuit, angles: Tensor) -> bool:
-    """Whether this executor runs the circuit: unitary, on a CPU, of 14 to 26 wires."""
-    return circuit.is_unitary and circuit.n_wires >= MIN_WIRES and angles.device.type == "cpu"
+    """Whether this executor runs the circuit: unitary, on a CPU, of 14 to 26 wires, and not under torch.func."""
+    fits = circuit.is_unitary and circuit.n_wires >= MIN_WIRES
+    return fits and angles.device.type == "cpu" and not transformed()
 
 
 def check(circuit: Circuit, angles: Tensor) -> None:
@@ -125,6 +127,8 @@ def _apply(angles: Tensor, task: _Task) -> Tensor:
 
 class _Run(torch.autograd.Function):
     """A program at angles (B, a): values (B, t, o), or states (B, N, 2)."""
+
+    jvp = staticmethod(refuse_forward_mode)
 
     @staticmethod
     def forward(ctx: Any, angles: Tensor, task: _Task) -> Tensor:
