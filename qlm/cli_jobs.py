@@ -211,11 +211,16 @@ def export(
     tags: Annotated[list[str] | None, typer.Argument(help="Jobs to export; all by default.")] = None,
     ledger: LedgerOption = None,
 ) -> None:
-    """Write jobs with their requests, histories and results (base64 of NumPy's zipped arrays) as JSON."""
+    """Write jobs with their requests, histories and results (base64 of NumPy's zipped arrays) as JSON; then the
+    sessions that paid for them."""
     import base64
+
+    from backends.ledger.sessions import SessionBook
 
     found = _ledger(ledger)
     jobs = [found.job(tag) for tag in tags or [job.tag for job in found.jobs()]]
+    paying = {sending.session for job in jobs for sending in found.sendings(job.tag)}
+    sessions = [each for each in SessionBook(found).all() if not tags or each.name in paying]
     content = [
         {
             **summary(job),
@@ -225,11 +230,14 @@ def export(
         }
         for job in jobs
     ]
+    content += map(session_summary, sessions)
     if str(out) == "-":
         _print_json(content)
         return
     out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'} written to {out}")
+    told = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+    told += f" and {len(sessions)} session{'' if len(sessions) == 1 else 's'}" if sessions else ""
+    typer.echo(f"{told} written to {out}")
 
 
 @app.command()

@@ -116,6 +116,10 @@ def test_a_session_is_within_what_is_left_and_is_closed(service: StandIn) -> Non
     assert "qls-" not in ok("jobs", "list")
     assert session.name in ok("jobs", "show", ledger.jobs()[-1].tag)
     assert {each.get("kind") for each in json.loads(ok("jobs", "list", "--all", "--json"))} == {"job", "session"}
+    for tags in ((), (ledger.jobs()[-1].tag,)):
+        exported = json.loads(ok("jobs", "export", "-", *tags))
+        assert exported[-1]["tag"] == session.name
+        assert exported[-1]["seconds"] == {"at_most": 58, "reported": 4.5}
 
 
 def test_a_session_is_refused_without_a_second_left(service: StandIn) -> None:
