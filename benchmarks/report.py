@@ -79,7 +79,7 @@ def of_claims(record: Record) -> str:
             str(row["length"]),
             row["model"],
             f"{mean(row['found']):.4f} ± {stdev(row['found']):.4f}",
-            f"{row['rate']:g}",
+            f"{row['rate']:g}{' (edge of the grid)' if row['at_edge'] else ''}",
             str(len(row["found"])),
         )
         for row in record["rows"]

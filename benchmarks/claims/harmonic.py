@@ -97,7 +97,8 @@ def measured(name: str, corpus: Corpus, length: int, seeds: int, budget: Budget)
     rate = min(tuned, key=lambda each: tuned[each])
     started = time.perf_counter()
     found = tuple(told(rate, seed, test) for seed in range(seeds))
-    row = Row(name, length, rate, found, (time.perf_counter() - started) / seeds)
+    at_edge = len(tuned) > 1 and rate in (min(tuned), max(tuned))
+    row = Row(name, length, rate, found, (time.perf_counter() - started) / seeds, at_edge)
     print(row.line(), flush=True)
     return row
 
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--step-tokens", type=int, default=4096, help="of a step: batch x length")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2, 3e-2])
     parser.add_argument("--asked-bytes", type=int, default=65536, help="of validation and of test text")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args(arguments)

@@ -11,18 +11,21 @@ VERDICTS = ("reproduced", "partly", "not reproduced", "cannot be tested here")
 
 @dataclass(frozen=True)
 class Row:
-    """A model at one length: its learning rate, its bits per byte, one for each seed, and seconds of training."""
+    """A model at one length: its learning rate, its bits per byte, one for each seed, seconds of training, and whether
+    the rate is the lowest or highest that was tried, so that one beyond may be better."""
 
     model: str
     length: int
     rate: float
     found: tuple[float, ...]
     seconds: float
+    at_edge: bool = False
 
     def line(self) -> str:
         spread = f" +- {stdev(self.found):.4f}" if len(self.found) > 1 else ""
         said = f"{mean(self.found):.4f}{spread}"
-        return f"{self.length:>6} {self.model:<14} {said:<20} rate {self.rate:g}, {self.seconds:.1f} s a run"
+        rate = f"rate {self.rate:g}{' (edge of the grid)' if self.at_edge else ''}"
+        return f"{self.length:>6} {self.model:<14} {said:<20} {rate}, {self.seconds:.1f} s a run"
 
 
 @dataclass(frozen=True)
