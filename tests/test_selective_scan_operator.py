@@ -62,7 +62,7 @@ def test_indices_have_64_bits() -> None:
     for kernel in (forward_groups, backward_groups):
         for signature in kernel.signatures:
             *_, sizes, _, first, last = signature
-            assert sizes == types.UniTuple(types.uint64, 4)
+            assert sizes == types.UniTuple(types.uint64, 3)
             assert first == last == types.intp
 
 

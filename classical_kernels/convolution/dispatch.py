@@ -43,7 +43,8 @@ def causal_convolution(
         if resets is None or not resets.shape[1]
         else steps_since(resets)
     )
-    y = convolve(inputs.x, inputs.weight.mT, inputs.bias, inputs.state, since)
+    given = (inputs.x, inputs.weight.mT, inputs.bias, inputs.state)
+    y = convolve(*(operand.contiguous() for operand in given), since)  # copied once, not forward and again backward
     short = inputs.x[:, max(0, x.shape[1] - (taps - 1)) :]
     return y.to(x.dtype), last_inputs(torch.cat((inputs.state, short), 1), taps, resets)
 

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import register_flop_formula
 from classical_kernels.costs import selective_scan_cost
 from classical_kernels.memory import flat_array, fresh
 from classical_kernels.selective.kernels import CHUNK, GROUP, backward_groups, forward_groups
+from classical_kernels.selective.rows import WIDTH
 from classical_kernels.threads import run_blocks, thread_count
 
-_WIDTH = 128  # channels of a block: measured, best for 16 to 256 states; narrower loops cost more than the caches save
 CHUNKS = {"cpu": int(CHUNK), "cuda": 16}
 """Steps from one state kept for the gradient to the next, by device: what a cache or the registers of a thread hold."""
 
@@ -81,7 +81,7 @@ def _backward(
     u, delta, A, B, C, D, z, h0 = operands
     n_rows, n_groups = u.shape[0], _sizes(u, h0)[1]
     grad_u, grad_delta, grad_z, grad_h0 = (fresh(one.shape, one.dtype) for one in (u, delta, z, h0))
-    grad_A, grad_skip = (torch.zeros(n_rows, *A.shape, dtype=u.dtype), torch.zeros(n_rows, *D.shape, dtype=u.dtype))
+    grad_A, grad_skip = (fresh((n_rows, *one.shape), u.dtype) for one in (A, D))
     grad_B, grad_C = (torch.zeros(n_rows, n_groups, *B.shape[1:], dtype=u.dtype) for _ in range(2))
     given = (u, delta, A, B, C, D, z, marks, saved, grad_y, grad_last)
     made = (grad_u, grad_delta, grad_A, grad_B, grad_C, grad_skip, grad_z, grad_h0)
@@ -155,7 +155,7 @@ def saved_shape(u: Tensor, h0: Tensor, chunk: int | None) -> tuple[int, ...]:
 
 
 def _sizes(u: Tensor, h0: Tensor) -> tuple[tuple[np.uintp, ...], int]:
-    """L, D, N and the width of a block, for the kernels; the number of groups."""
+    """L, D and N for the kernels, and the number of groups."""
     _, seq_len, n_channels = u.shape
-    sizes = tuple(np.uintp(size) for size in (seq_len, n_channels, h0.shape[1], _WIDTH))
-    return sizes, math.ceil(n_channels / (_WIDTH * int(GROUP)))
+    sizes = tuple(np.uintp(size) for size in (seq_len, n_channels, h0.shape[1]))
+    return sizes, math.ceil(n_channels / int(WIDTH * GROUP))

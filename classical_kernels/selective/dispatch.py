@@ -63,7 +63,8 @@ def selective_scan(
     inputs = checked_inputs(u, delta, A, B, C, D, h0, z, discretization, mask)
     marks = step_marks(u, resets, None)
     skip, gate = (inputs.u.new_empty(0) if one is None else one for one in (inputs.D, inputs.z))
-    operands = (inputs.u, inputs.delta, inputs.A.mT, inputs.B, inputs.C, skip, gate, inputs.h0.mT)
+    given = (inputs.u, inputs.delta, inputs.A.mT, inputs.B, inputs.C, skip, gate, inputs.h0.mT)
+    operands = tuple(operand.contiguous() for operand in given)  # once, not forward and again backward
     save = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     y, h_last, _ = selective_scan_fused(*operands, marks, discretization == "zoh", save)
     return y.to(u.dtype), h_last.mT
