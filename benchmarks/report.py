@@ -44,19 +44,6 @@ def of_figures(record: Record) -> str:
     return table(("figure", "size", "beside", "ratio", "goal", ""), rows)
 
 
-def of_wide_states(record: Record) -> str:
-    rows = []
-    for name, found in record.items():
-        if name.endswith("in states"):
-            rows.append((name.removesuffix(", in states"), "the state's own", f"{found:.4g}"))
-        elif isinstance(found, dict):
-            for what in ("forward", "gradient"):
-                ratios = found[what]["times ours"]
-                rows += [(f"{name}, {what}", peer, f"{ratio:.3g} times quicker") for peer, ratio in ratios.items()]
-    threads = "one thread" if record["threads"] == 1 else f"{record['threads']} threads"
-    return table(("what", "beside", f"ratio, {threads}"), rows)
-
-
 def of_stream(record: Record) -> str:
     said = [
         (f"tokens of one document, preset {record['preset']}", f"{record['tokens']:,}"),
@@ -91,7 +78,7 @@ def of_claims(record: Record) -> str:
 
 SECTIONS: tuple[tuple[str, str, str, Callable[[Record], str]], ...] = (
     ("Small circuits", "statevector", "python -m benchmarks.statevector", of_figures),
-    ("Large circuits", "wide_states", "python -m benchmarks.wide_states", of_wide_states),
+    ("Large circuits", "wide_states", "python -m benchmarks.wide_states", of_figures),
     ("Scans", "scan", "python -m benchmarks.scan", of_figures),
     ("Selective scans", "selective_scan", "python -m benchmarks.selective_scan", of_figures),
     ("Models", "models", "python -m benchmarks.models --lengths 1024 4096 16384", of_figures),

@@ -23,136 +23,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.statevector.timing import Figure
+from benchmarks.wide_peers import PEERS, Step, gates, ours
+
 OUT = Path(__file__).resolve().parent / "results" / "wide_states.json"
-LAYERS = 3
 PATIENCE = 20.0
 """Seconds of a step that is not repeated."""
-Step = Callable[[], Any]
-
-
-def angles_of(n_wires: int) -> tuple[Any, Any, Any]:
-    """Inputs (n,), weights (3 3 n,) and the coefficients (n,) of the observables' sum."""
-    import numpy as np
-
-    draw = np.random.default_rng(n_wires)
-    return (
-        draw.uniform(-1, 1, n_wires),
-        draw.uniform(-np.pi, np.pi, LAYERS * 3 * n_wires),
-        draw.uniform(-1, 1, n_wires),
-    )
-
-
-def gates(n_wires: int) -> list[tuple[str, tuple[int, ...], int]]:
-    """W as (name, wires, number of its angle among inputs and weights, or -1)."""
-    found: list[tuple[str, tuple[int, ...], int]] = [("ry", (wire,), wire) for wire in range(n_wires)]
-    number = n_wires
-    for _ in range(LAYERS):
-        for wire in range(n_wires):
-            for name in ("rx", "ry", "rz"):
-                found.append((name, (wire,), number))
-                number += 1
-        found += [("cx", (wire, (wire + 1) % n_wires), -1) for wire in range(n_wires)]
-    return found
-
-
-def ours(n_wires: int) -> tuple[Step, Step]:
-    import torch
-
-    from backends import open_backend
-    from circuits import Circuit, Input, Op, Weight, Z
-
-    def slot(number: int) -> tuple[Input | Weight, ...]:
-        return () if number < 0 else (Input(number) if number < n_wires else Weight(number - n_wires),)
-
-    circuit = Circuit(n_wires, tuple(Op(name, wires, slot(number)) for name, wires, number in gates(n_wires)))
-    backend, observables = open_backend("statevector"), tuple(Z(wire) for wire in range(n_wires))
-    x, w, c = (torch.tensor(part, dtype=torch.float32) for part in angles_of(n_wires))
-
-    def forward() -> Any:
-        with torch.no_grad():
-            return backend.expectations(circuit, x[None], w, observables).values[0].numpy()
-
-    def gradient() -> Any:
-        inputs, weights = x[None].clone().requires_grad_(), w.clone().requires_grad_()
-        (backend.expectations(circuit, inputs, weights, observables).values[0] @ c).backward()
-        return torch.cat((inputs.grad[0], weights.grad)).numpy()  # pyright: ignore[reportOptionalSubscript] -- after backward
-
-    return forward, gradient
-
-
-def lightning(n_wires: int, batch_obs: bool = False) -> tuple[Step, Step]:
-    import numpy as np
-    import pennylane as qml
-    from pennylane.devices import ExecutionConfig
-
-    x, w, c = angles_of(n_wires)
-    numbers = np.concatenate((x, w))
-    names = {"rx": qml.RX, "ry": qml.RY, "rz": qml.RZ}
-    ops = [
-        qml.CNOT(wires=wires) if number < 0 else names[name](numbers[number], wires=wires)
-        for name, wires, number in gates(n_wires)
-    ]
-    device = qml.device("lightning.qubit", wires=n_wires, c_dtype=np.complex64, batch_obs=batch_obs)
-    values = qml.tape.QuantumScript(ops, [qml.expval(qml.Z(wire)) for wire in range(n_wires)])
-    whole = qml.Hamiltonian(c, [qml.Z(wire) for wire in range(n_wires)])
-    total = qml.tape.QuantumScript(ops, [qml.expval(whole)], trainable_params=list(range(len(numbers))))
-    order = [number for *_, number in gates(n_wires) if number >= 0]
-    config = device.setup_execution_config(ExecutionConfig(gradient_method="adjoint"), total)
-
-    def gradient() -> Any:
-        found = np.empty(len(numbers))
-        found[order] = np.array(device.compute_derivatives(total, config)).reshape(-1)
-        return found
-
-    return lambda: np.array(device.execute(values)), gradient
-
-
-def qulacs(n_wires: int, merged: bool = False) -> tuple[Step, Step | None]:
-    import numpy as np
-    from qulacs import Observable, ParametricQuantumCircuit, QuantumCircuit, QuantumState
-    from qulacs.circuit import QuantumCircuitOptimizer
-
-    x, w, c = angles_of(n_wires)
-    numbers = np.concatenate((x, w))
-    fixed, parametric = QuantumCircuit(n_wires), ParametricQuantumCircuit(n_wires)
-    for name, wires, number in gates(n_wires):
-        for circuit, kind in ((fixed, "add_{}_gate"), (parametric, "add_parametric_{}_gate")):
-            if number < 0:
-                circuit.add_CNOT_gate(*wires)
-            else:  # its rotations are exp(+i t P / 2)
-                getattr(circuit, kind.format(name.upper()))(wires[0], -numbers[number])
-    singles = [Observable(n_wires) for _ in range(n_wires)]
-    whole = Observable(n_wires)
-    for wire in range(n_wires):
-        singles[wire].add_operator(1.0, f"Z {wire}")
-        whole.add_operator(c[wire], f"Z {wire}")
-    if merged:
-        QuantumCircuitOptimizer().optimize(fixed, 2)
-    order = [number for *_, number in gates(n_wires) if number >= 0]
-
-    def forward() -> Any:
-        state = QuantumState(n_wires)
-        fixed.update_quantum_state(state)
-        return np.array([single.get_expectation_value(state) for single in singles])
-
-    def gradient() -> Any:
-        found = np.empty(len(numbers))
-        found[order] = -np.array(parametric.backprop(whole))
-        return found
-
-    return forward, None if merged else gradient
-
-
-PEERS: dict[str, Callable[[int], tuple[Step, Step | None]]] = {
-    "lightning": lightning,
-    "lightning, batch_obs": lambda n_wires: lightning(n_wires, True),
-    "qulacs": qulacs,
-    "qulacs, merged": lambda n_wires: qulacs(n_wires, True),
-}
+GOALS = {"forward": 1.0, "gradient": 1.5}
+"""How many times quicker than the quickest peer."""
 
 
 def rounds_of(steps: dict[str, Step], rounds: int) -> dict[str, float]:
@@ -243,32 +124,82 @@ def _child(arguments: list[str], threads: int) -> Any:
     return json.loads(told.stdout.splitlines()[-1])
 
 
+def threads(n_wires: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of ours on one thread and on two, by the time that passes."""
+    import torch
+
+    told: dict[str, dict[str, float]] = {}
+    for what, step in zip(("forward", "gradient"), ours(n_wires), strict=True):
+
+        def on(count: int, step: Step = step) -> Step:
+            def run() -> None:
+                torch.set_num_threads(count)
+                step()
+
+            return run
+
+        median = rounds_of({"one thread": on(1), "two threads": on(2)}, 3 * rounds)
+        told[what] = {name: 1e3 * found for name, found in median.items()}
+    return told
+
+
+def figures_of(n_wires: int, report: dict[str, Any], rounds: int) -> list[Figure]:
+    """Ours beside each peer; the goals hold for the quickest of them."""
+    found = []
+    for what, goal in GOALS.items():
+        ratios, times = report[what]["times ours"], report[what]["ms"]
+        quickest = min(ratios, key=lambda name: ratios[name])
+        for name, ratio in ratios.items():
+            both = {"ours": times["ours"], name: times[name]}
+            aim = goal if name == quickest else None
+            found.append(Figure(what, f"{n_wires} wires", name, ratio, aim, times=both, rounds=rounds))
+    bound = report["roofline"]
+    reached = max(bound["ms of traffic"], bound["ms of operations"]) / bound["ms"]
+    note = f"{bound['passes']} passes, {bound['matrices']} matrices"
+    told = {name: bound[name] for name in ("ms of traffic", "ms of operations")}
+    return [*found, Figure("forward", f"{n_wires} wires", "roofline, reached", reached, times=told, note=note)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wires", type=int, nargs="*", default=[20, 24])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="*", default=[24], help="wires of the forward passes weighed")
+    parser.add_argument("--two", type=int, nargs="*", default=[20], help="wires of the steps on two threads and on one")
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--child", choices=("compare", "memory"), default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("compare", "memory", "threads"), default=None, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.child == "compare":
-        report = compare(given.wires[0], given.rounds)
-        report["roofline"] = roofline(given.wires[0], report["forward"]["ms"]["ours"])
-        print(json.dumps(report))
-    elif given.child == "memory":
-        print(json.dumps(memory(given.wires[0])))
-    else:
-        found: dict[str, Any] = {"threads": given.threads}
-        for n_wires in given.wires:
-            arguments = ["--child", "compare", "--wires", str(n_wires), "--rounds", str(given.rounds)]
-            found[f"{n_wires} wires"] = _child(arguments, given.threads)
-        for n_wires in given.memory:
-            arguments = ["--child", "memory", "--wires", str(n_wires)]
-            found[f"memory of {n_wires} wires, in states"] = _child(arguments, given.threads)
-        print(json.dumps(found, indent=1))
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+    if given.child is not None:
+        print(json.dumps(_measured(given.child, given.wires[0], given.rounds)))
+        return
+
+    def child(what: str, n_wires: int, n_threads: int) -> Any:
+        return _child(["--child", what, "--wires", str(n_wires), "--rounds", str(given.rounds)], n_threads)
+
+    found = [f for n in given.wires for f in figures_of(n, child("compare", n, given.threads), given.rounds)]
+    for n_wires in given.two:
+        for what, times in child("threads", n_wires, 2).items():
+            ratio = times["one thread"] / times["two threads"]
+            found.append(Figure(f"{what}, two threads", f"{n_wires} wires", "one thread", ratio, 1.7, times=times))
+    for n_wires in given.memory:
+        grown = child("memory", n_wires, given.threads)
+        found.append(Figure("memory, forward", f"{n_wires} wires", "the state's own", grown, 1.2, at_most=True))
+    print(*(figure.line() for figure in found), sep="\n")
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"threads": given.threads, "figures": [figure.record() for figure in found]}
+    given.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _measured(what: str, n_wires: int, rounds: int) -> Any:
+    """What a child tells."""
+    if what == "memory":
+        return memory(n_wires)
+    if what == "threads":
+        return threads(n_wires, rounds)
+    report = compare(n_wires, rounds)
+    report["roofline"] = roofline(n_wires, report["forward"]["ms"]["ours"])
+    return report
 
 
 if __name__ == "__main__":
