@@ -104,9 +104,11 @@ def _tensors(circuit: Circuit, inputs: Any, weights: Any) -> tuple[Tensor, Tenso
     """Inputs and weights in float32 or float64 on one device, and the dtype to answer in; lists follow the tensors."""
     lists = [not isinstance(value, Tensor | np.ndarray) for value in (inputs, weights)]
     inputs, weights = _tensor("inputs", inputs), _tensor("weights", weights)
-    for tensor in (inputs, weights):
+    for name, tensor in (("inputs", inputs), ("weights", weights)):
         if tensor is not None and tensor.is_complex():
             raise TypeError(f"angles expect real numbers in radians, got {tensor.dtype}; pass real tensors.")
+        if tensor is not None and tensor.layout != torch.strided:
+            raise TypeError(f"{name} expect a dense tensor, got one of layout {tensor.layout}; call to_dense().")
     leading = [t for t, is_list in zip((inputs, weights), lists, strict=True) if t is not None and not is_list]
     floating = [tensor.dtype for tensor in leading if tensor.is_floating_point()]
     caller = reduce(torch.promote_types, floating) if floating else torch.float32
@@ -143,7 +145,9 @@ def _tensor(name: str, value: Any) -> Tensor | None:
         return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else _of_list(value)
     except (TypeError, ValueError, RuntimeError) as error:
         given = type(value).__name__
-        raise TypeError(f"{name} expect a tensor, array or list of numbers, got {given}: {error}") from None
+        raise TypeError(
+            f"{name} expect a tensor, array or list of numbers, got {given} ({error}); convert them."
+        ) from None
 
 
 def _of_list(value: Any) -> Tensor:

@@ -51,6 +51,11 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], Any]]] = {
         "angles expect real numbers in radians, got torch.complex128",
         lambda b: b.expectations(CIRCUIT, X2 * 1j, W2, (Z(0),)),
     ),
+    "sparse inputs": (
+        TypeError,
+        r"inputs expect a dense tensor, got one of layout torch.sparse_coo; call to_dense\(\)",
+        lambda b: b.expectations(CIRCUIT, X2.to_sparse(), W2, (Z(0),)),
+    ),
     "a NaN": (
         ValueError,
         r"inputs expect finite angles in radians, got nan first at index \(1, 0\)",

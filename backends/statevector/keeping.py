@@ -1,4 +1,9 @@
-"""What is kept between calls: programs, in caches bounded by memory as well as by number, and constants in torch."""
+"""What is kept between calls: programs, in caches bounded by memory as well as by number, and constants in torch.
+
+Programs are kept in memory alone. Lowering a circuit takes 0.6 to 13 ms, and reading a stored program took 1.3 to 2.2
+ms: files would save a process less than a tenth of what importing torch costs it. What is on disk are the compiled
+kernels, named by the SHA-256 of their sources; numba adds its version and the CPU (``jit``).
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
