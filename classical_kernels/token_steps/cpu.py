@@ -117,11 +117,11 @@ def step_harmonic(
     """
     b, _, d = x.shape
     k, c, p = levels.shape[1], weights.filters.shape[-1], len(weights.prediction)
-    if b * d * d * (k + 3) > _MOST_PRODUCTS or p not in (0, k - 1):
-        return None
     tensors = (x, *weights, levels, tail)
     shapes = ((d,), (d, 1, c), (d,), (2 * d, d), (k * d, d), (k * d,), (p, d), (d, d), (b, k, d), (b, c - 1, d))
     if not _are_bare(*zip(tensors, ((b, 1, d), *shapes), strict=True)):
+        return None
+    if b * d * d * (k + 3) > _MOST_PRODUCTS or p not in (0, k - 1):
         return None
     levels_after, tail_after, y = torch.empty_like(levels), torch.empty_like(tail), torch.empty_like(x)
     _run(harmonic_rows, (_ONES[x.dtype], eps), (*tensors, levels_after, tail_after, y), (c, p, k, d), b)
