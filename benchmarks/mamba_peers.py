@@ -35,7 +35,7 @@ from qlm.blocks.mamba import Mamba, MambaConfig
 
 SIZES = {"1.5M": (192, 6), "29M": (512, 17)}
 """Width and number of blocks, by the parameters that come of them."""
-LENGTHS = {"1.5M": (256, 512), "29M": (256,)}
+LENGTHS = {"1.5M": (256, 512), "29M": (128, 256)}
 GOALS = {"Hugging Face": 40.0, "mambapy": 6.0}
 OUT = Path(__file__).resolve().parent / "results" / "mamba_peers.json"
 EPSILON = 1e-6
