@@ -95,10 +95,10 @@ def measured(name: str, corpus: Corpus, length: int, seeds: int, budget: Budget)
 
     tuned = {rate: told(rate, TUNING_SEED, valid) for rate in budget.rates}
     rate = min(tuned, key=lambda each: tuned[each])
-    started = time.perf_counter()
+    started = time.process_time()
     found = tuple(told(rate, seed, test) for seed in range(seeds))
     at_edge = len(tuned) > 1 and rate in (min(tuned), max(tuned))
-    row = Row(name, length, rate, found, (time.perf_counter() - started) / seeds, at_edge)
+    row = Row(name, length, rate, found, (time.process_time() - started) / seeds, at_edge)
     print(row.line(), flush=True)
     return row
 

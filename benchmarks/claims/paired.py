@@ -11,8 +11,8 @@ VERDICTS = ("reproduced", "partly", "not reproduced", "cannot be tested here")
 
 @dataclass(frozen=True)
 class Row:
-    """A model at one length: its learning rate, its bits per byte, one for each seed, seconds of training, and whether
-    the rate is the lowest or highest that was tried, so that one beyond may be better."""
+    """A model at one length: its learning rate, its bits per byte, one for each seed, seconds of the core in training
+    and telling, and whether the rate is the lowest or highest that was tried, so that one beyond may be better."""
 
     model: str
     length: int
