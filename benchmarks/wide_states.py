@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.statevector.timing import Figure
+from benchmarks.statevector.timing import Figure, seconds
 from benchmarks.wide_peers import PEERS, Step, gates, ours
 
 OUT = Path(__file__).resolve().parent / "results" / "wide_states.json"
@@ -41,9 +41,7 @@ def rounds_of(steps: dict[str, Step], rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - started)
+            times[name].append(seconds(step, 1, time.perf_counter))
     return {name: statistics.median(found) for name, found in times.items()}
 
 

@@ -1,5 +1,6 @@
 """Times of steps in interleaved rounds, and what is told of them."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ PATIENCE = 120.0
 """Seconds a step may take."""
 _SHARE = 20.0
 """Seconds that one comparison may take, where three rounds are quicker than that."""
-_LONG = 0.01
+_LONG = 0.1
 """Seconds of a step in a round: shorter steps are repeated, so that no clock and no cold cache is measured."""
 FEWEST = 3
 
@@ -62,11 +63,22 @@ class Figure:
 
 
 def seconds(step: Callable[[], object], repeats: int, clock: Clock) -> float:
-    """Of one call, as the mean of some."""
-    started = clock()
-    for _ in range(repeats):
+    """Of one call, as the mean of some.
+
+    What one candidate leaves behind would be charged to the next: its garbage, and the memory that the allocator gives
+    back when it is asked again. So garbage is collected before, and not meanwhile, and quick steps begin untimed.
+    """
+    gc.collect()
+    if repeats > 1:
         step()
-    return (clock() - started) / repeats
+    gc.disable()
+    try:
+        started = clock()
+        for _ in range(repeats):
+            step()
+        return (clock() - started) / repeats
+    finally:
+        gc.enable()
 
 
 def interleaved(
