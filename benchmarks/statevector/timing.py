@@ -16,7 +16,7 @@ PATIENCE = 120.0
 """Seconds a step may take."""
 _SHARE = 20.0
 """Seconds that one comparison may take, where three rounds are quicker than that."""
-_LONG = 0.1
+_LONG = 0.5
 """Seconds of a step in a round: shorter steps are repeated, so that no clock and no cold cache is measured."""
 FEWEST = 3
 
