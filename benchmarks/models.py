@@ -1,13 +1,12 @@
-"""Training steps and decoding of the baselines of equal core size against GPT-2 and Hugging Face's Mamba.
+"""Training steps and decoding of the presets of equal core size against GPT-2.
 
     python -m benchmarks.models --rounds 5
-    python -m benchmarks.models --lengths 1024 4096 16384 --width 256
+    python -m benchmarks.models --lengths 1024 4096 --width 256
 
 float32, one thread, a byte vocabulary, random weights, batch 1. GPT-2 is transformers' with scaled dot-product
-attention, as many parameters outside its embeddings (positions counted among them) as our presets', to 2 %; Mamba is
-transformers' without its CUDA kernels, its slow path. Candidates take turns in one process, and what counts is the
-process's own time on the core. A training step is forward, backward, and a fused AdamW. Decoding is one token after a
-context, with state.
+attention, as many parameters outside its embeddings (positions counted among them) as our presets', to 2 %. Candidates
+take turns in one process, and what counts is the process's own time on the core. A training step is forward, backward,
+and a fused AdamW. Decoding is one token after a context, with state. Mamba's own peers: ``benchmarks.mamba_peers``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.statevector.timing import Figure, interleaved
 from qlm import QLMConfig, QLMForCausalLM
@@ -41,8 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which the candidates take turns")
     parser.add_argument("--width", type=int, default=128, help="d_model of every model")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096], help="tokens of a training step")
-    parser.add_argument("--slow", type=int, default=256, help="tokens of the training step beside Mamba's slow path")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096, 16384], help="tokens of a training step")
     parser.add_argument("--out", type=Path, default=OUT, help="where the figures go, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,7 +48,6 @@ def main() -> None:
     figures = []
     for length in arguments.lengths:
         figures += training(arguments.width, length, arguments.rounds)
-    figures += slow_mamba(arguments.width, arguments.slow, arguments.rounds)
     figures += decoding(arguments.width, arguments.rounds)
     machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
     arguments.out.parent.mkdir(exist_ok=True)
@@ -75,15 +72,9 @@ def gpt2(width: int, length: int) -> nn.Module:
     return GPT2LMHeadModel(config)
 
 
-def hf_mamba(width: int) -> nn.Module:
-    """Five layers, as our Mamba's preset has."""
-    config = MambaConfig(vocab_size=VOCAB, hidden_size=width, num_hidden_layers=5, state_size=16)
-    return MambaForCausalLM(config)
-
-
 def every(width: int, length: int) -> dict[str, nn.Module]:
     """Our presets and their peers."""
-    return {**{name: ours(name, width) for name in OURS}, "GPT-2": gpt2(width, length), "HF Mamba": hf_mamba(width)}
+    return {**{name: ours(name, width) for name in OURS}, "GPT-2": gpt2(width, length)}
 
 
 def core_size(model: nn.Module) -> int:
@@ -115,14 +106,6 @@ def training(width: int, length: int, rounds: int) -> list[Figure]:
     _, times = interleaved(steps, rounds, time.process_time)
     goals = {"harmonic": TRAINING_GOALS.get(length)}
     return [told("training", f"1x{length} {name}", "GPT-2", times, name, "GPT-2", goals.get(name)) for name in OURS]
-
-
-def slow_mamba(width: int, length: int, rounds: int) -> list[Figure]:
-    """Hugging Face's step over ours."""
-    ids = torch.randint(256, (1, length))
-    steps = {"mamba": step_of(ours("mamba", width), ids), "HF Mamba": step_of(hf_mamba(width), ids)}
-    _, times = interleaved(steps, rounds, time.process_time)
-    return [told("training", f"1x{length} mamba", "HF Mamba slow path", times, "mamba", "HF Mamba", 40.0)]
 
 
 def decoding(width: int, rounds: int) -> list[Figure]:

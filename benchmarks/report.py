@@ -81,7 +81,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Record], str]], ...] = (
     ("Large circuits", "wide_states", "python -m benchmarks.wide_states", of_figures),
     ("Scans", "scan", "python -m benchmarks.scan", of_figures),
     ("Selective scans", "selective_scan", "python -m benchmarks.selective_scan", of_figures),
-    ("Models", "models", "python -m benchmarks.models --lengths 1024 4096 16384", of_figures),
+    ("Models", "models", "python -m benchmarks.models", of_figures),
     ("Mamba beside its peers", "mamba_peers", "python -m benchmarks.mamba_peers", of_figures),
     ("A stream", "stream", "python -m benchmarks.stream", of_stream),
     (
