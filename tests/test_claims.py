@@ -64,7 +64,7 @@ def invented(harmonic_at_32: float, other: float = 2.0, ablated: float = 2.0) ->
     [
         (invented(1.8), ["reproduced", "reproduced", "reproduced", "reproduced"]),
         (invented(1.9), ["reproduced", "not reproduced", "reproduced", "reproduced"]),
-        (invented(2.1, ablated=1.8), ["partly", "not reproduced", "not reproduced", "not reproduced"]),
+        (invented(2.1, ablated=1.8), ["not reproduced", "not reproduced", "not reproduced", "not reproduced"]),
         (invented(1.8, ablated=1.9), ["reproduced", "reproduced", "not reproduced", "partly"]),
     ],
 )

@@ -75,10 +75,16 @@ def shown(differences: Sequence[float]) -> tuple[str, Interval]:
 
 
 def of_all(intervals: Sequence[Interval]) -> str:
-    """What becomes of a claim that every difference is above 0: all are, some are, or none is, beyond their intervals.
+    """What becomes of a claim that every difference is above 0.
+
+    One that lies below 0, beyond its interval, contradicts it. Else all are above, some are, or none is.
 
     >>> of_all([Interval(0.2, 0.1, 0.3, 5), Interval(0.0, -0.1, 0.1, 5)])
     'partly'
+    >>> of_all([Interval(0.2, 0.1, 0.3, 5), Interval(-0.2, -0.3, -0.1, 5)])
+    'not reproduced'
     """
+    if any(interval.high < 0 for interval in intervals):
+        return "not reproduced"
     above = sum(interval.low > 0 for interval in intervals)
     return "reproduced" if above == len(intervals) else "partly" if above else "not reproduced"
